@@ -1,0 +1,373 @@
+"""Piano-rolls in: any file or folder -> {split: [rolls]} -> Dataset -> right-padded batches.
+
+A roll is (T, 88) bool: row = one frame, column 0 = MIDI 21 (A0), column 87 = MIDI 108 (C8); a cell
+is set while its key sounds. One letter per axis, in all files: N tunes, B batch, T frames,
+K = 88 keys, E embedding, H hidden, L latent. `read` tells the format by content, not by name.
+
+Sources: the pickles of Boulanger-Lewandowski, Bengio and Vincent (ICML 2012, arXiv:1206.6392), the
+same frames as `.mat` files (Bai, Kolter and Koltun 2018, arXiv:1803.01271), Standard MIDI Files.
+"""
+
+import hashlib
+import io
+import pickle
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.io
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from files import InputError, one_line, whole_file
+from midi import LOWEST, Counts, K, midi_to_roll
+
+SPLITS = ("train", "valid", "test")
+UNREADABLE_SHARE = 0.05  # a folder with more damaged files than this is refused
+
+Splits = dict[str, list[np.ndarray]]
+
+
+def read(path: str | Path, frame_beats: float) -> tuple[Splits, list[str]]:
+    """Read a pickle, `.mat`, `.npz` or folder of MIDI files, told apart by their content.
+
+    Args:
+        path: the file or folder.
+        frame_beats: length of a frame in beats; only MIDI has a use for it.
+
+    Returns:
+        {"train", "valid", "test": lists of rolls, (T, 88) bool}, and remarks, a line each, on what
+        was left out.
+
+    Raises:
+        InputError: the path is missing, is none of these, or holds what is not a piano-roll.
+    """
+    path = Path(path)
+    if path.is_dir():
+        splits, remarks = read_midi_folder(path, frame_beats)
+    elif path.is_file():
+        splits, remarks = read_file(path), []
+    else:
+        raise InputError(f"{path}: no such file or folder")
+    for split in SPLITS:
+        # A tune of one frame has nothing to predict from what came before.
+        long_enough = [roll for roll in splits[split] if len(roll) >= 2]
+        if short := len(splits[split]) - len(long_enough):
+            remarks.append(f"{path}: {short} tunes of {split} left out: shorter than two frames")
+        if not long_enough:
+            raise InputError(
+                f"{path}: no tunes for {split}; give more, or folders train/ valid/ test/"
+            )
+        splits[split] = long_enough
+    return splits, remarks
+
+
+def read_file(path: Path) -> Splits:
+    """Read one file of rolls, whichever of the three formats it is in."""
+    with path.open("rb") as file:
+        head = file.read(128)
+    if head.startswith(b"PK\x03\x04"):
+        return read_npz(path)
+    if head.startswith(b"MATLAB 5.0"):
+        return read_mat(path)
+    if head.startswith(b"MThd"):
+        raise InputError(f"{path}: one MIDI file is no training set; give the folder it is in")
+    return read_pickle(path)
+
+
+def fingerprint(splits: Splits) -> str:
+    """Return the SHA-256 of the frames themselves, the same whichever format they came from."""
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        lengths = np.array([len(roll) for roll in splits[split]], dtype="<i8")
+        digest.update(f"{split} {len(lengths)}\n".encode() + lengths.tobytes())
+        for roll in splits[split]:
+            digest.update(np.packbits(roll, axis=1).tobytes())
+    return digest.hexdigest()
+
+
+# ---- pickle --------------------------------------------------------------------------------------
+
+
+class RollUnpickler(pickle.Unpickler):
+    """Builds containers, numbers and numpy arrays, and refuses everything else unbuilt."""
+
+    MAKERS = frozenset(
+        {
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("numpy.core.multiarray", "_reconstruct"),  # NumPy 1
+            ("numpy.core.multiarray", "scalar"),
+            ("numpy.core.numeric", "_frombuffer"),
+            ("numpy._core.multiarray", "_reconstruct"),  # NumPy 2
+            ("numpy._core.multiarray", "scalar"),
+            ("numpy._core.numeric", "_frombuffer"),
+            ("_codecs", "encode"),  # how Python 3 writes bytes for Python 2 to read
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return one of the makers of numpy arrays.
+
+        Raises:
+            UnpicklingError: the pickle names anything else.
+        """
+        if (module, name) in self.MAKERS:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no piano-roll needs")
+
+
+def read_pickle(path: Path) -> Splits:
+    """Read a dict of splits; a split is tunes, a tune is steps, a step the MIDI numbers that sound.
+
+    Pickles of Python 2 and 3 are read, with steps as tuples, lists or arrays of any integers, or a
+    tune as one (T, 88) array.
+    """
+    try:
+        # latin1 turns Python 2's byte strings, numpy buffers among them, into str without loss.
+        loaded = RollUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    except Exception as error:  # a damaged pickle raises nearly anything; nothing of it is kept
+        raise InputError(
+            f"{path}: not a pickle, .mat or .npz of piano-rolls, nor a folder of MIDI"
+            f" ({one_line(error)})"
+        ) from None
+    if not isinstance(loaded, dict) or not all(split in loaded for split in SPLITS):
+        raise InputError(f"{path}: a dict of 'train', 'valid' and 'test' is needed")
+    try:
+        return {split: [roll_from_steps(tune) for tune in loaded[split]] for split in SPLITS}
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
+        raise InputError(f"{path}: not piano-rolls: {one_line(error)}") from None
+
+
+def roll_from_steps(steps: Any) -> np.ndarray:
+    """Return the (T, 88) bool roll of a tune given as steps of MIDI numbers.
+
+    Raises:
+        ValueError: a note that is no whole number from 21 to 108.
+    """
+    if isinstance(steps, np.ndarray) and steps.ndim == 2:
+        return as_roll(steps)
+    counts = [len(step) for step in steps]
+    notes = np.array([note for step in steps for note in step])
+    roll = np.zeros((len(steps), K), dtype=bool)
+    if len(notes):
+        if notes.ndim != 1 or notes.dtype.kind not in "iu":
+            raise ValueError("a time step must hold whole numbers")
+        if notes.min() < LOWEST or notes.max() >= LOWEST + K:
+            raise ValueError(f"MIDI numbers {notes.min()} to {notes.max()}; a piano has 21 to 108")
+        roll[np.repeat(np.arange(len(steps)), counts), notes - LOWEST] = True
+    return roll
+
+
+def as_roll(cells: np.ndarray) -> np.ndarray:
+    """Return the cells as a roll, (T, 88) bool.
+
+    Raises:
+        ValueError: another shape, or a cell that is neither 0 nor 1.
+    """
+    if cells.ndim != 2 or cells.shape[1] != K:
+        raise ValueError(f"a roll is frames x {K}, not {' x '.join(map(str, cells.shape))}")
+    if cells.dtype.kind not in "biuf" or not np.isin(cells, (0, 1)).all():
+        raise ValueError("a cell of a roll is 0 or 1")
+    return cells.astype(bool)
+
+
+# ---- .mat and .npz -------------------------------------------------------------------------------
+
+
+def read_mat(path: Path) -> Splits:
+    """Read `traindata`, `validdata` and `testdata`, cell arrays of T x 88, column 0 = MIDI 21."""
+    try:
+        cells = scipy.io.loadmat(str(path), variable_names=[f"{split}data" for split in SPLITS])
+        return {
+            split: [as_roll(roll) for roll in cells[f"{split}data"].ravel()] for split in SPLITS
+        }
+    except KeyError as error:
+        raise InputError(f"{path}: holds no {error}") from None
+    except Exception as error:  # scipy's reader raises nearly anything on a damaged file
+        raise InputError(f"{path}: a damaged .mat file ({one_line(error)})") from None
+
+
+def read_npz(path: Path) -> Splits:
+    """Read what `write_npz` wrote."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            splits = {}
+            for split in SPLITS:
+                lengths = arrays[f"{split}_lengths"]
+                frames = np.unpackbits(arrays[f"{split}_frames"], axis=1, count=K).astype(bool)
+                if lengths.min(initial=1) < 1 or lengths.sum() != len(frames):
+                    raise ValueError("the lengths do not add up")
+                splits[split] = np.split(frames, np.cumsum(lengths)[:-1])
+            return splits
+    except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not an .npz of piano-rolls ({one_line(error)})") from None
+
+
+def write_npz(path: Path, splits: Splits) -> None:
+    """Keep the rolls, eight cells to a byte, for `read_npz`."""
+    arrays: dict[str, np.ndarray] = {}
+    for split, rolls in splits.items():
+        arrays[f"{split}_lengths"] = np.array([len(roll) for roll in rolls], dtype=np.int64)
+        arrays[f"{split}_frames"] = np.packbits(np.concatenate(rolls), axis=1)
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+# ---- MIDI ----------------------------------------------------------------------------------------
+
+
+def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str]]:
+    """Read every MIDI file below a folder, split by its folders train/ valid/ test/ if it has them.
+
+    Without them a file's split is decided by its name alone: SHA-256 modulo 10, where 0 to 7 is
+    train, 8 valid, 9 test. So a file stays where it is when others come and go.
+    """
+    named = all((folder / split).is_dir() for split in SPLITS)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and looks_like_midi(path))
+    if named:
+        files = [path for path in files if path.relative_to(folder).parts[0] in SPLITS]
+    if not files:
+        raise InputError(f"{folder}: no MIDI files in this folder")
+    splits: Splits = {split: [] for split in SPLITS}
+    damaged: list[str] = []
+    counted: list[Counts] = []
+    for path in files:
+        split = path.relative_to(folder).parts[0] if named else split_of(path.name)
+        try:
+            roll, counts = midi_to_roll(path, frame_beats)
+        except InputError as error:
+            damaged.append(str(error))
+            continue
+        splits[split].append(roll)
+        counted.append(counts)
+    if len(damaged) > UNREADABLE_SHARE * len(files):
+        raise InputError(
+            f"{folder}: {len(damaged)} of {len(files)} MIDI files can't be used, the first:"
+            f" {damaged[0]}"
+        )
+    off_keys, too_short = (sum(column) for column in zip(*counted, strict=True))
+    remarks = [
+        f"{folder}: {len(counted)} of {len(files)} MIDI files read; left out: {off_keys} notes off"
+        f" the 88 keys, {too_short} notes shorter than half a frame"
+    ]
+    return splits, remarks + damaged
+
+
+def looks_like_midi(path: Path) -> bool:
+    """Whether a file has MIDI's first four bytes, or its name says that it should."""
+    if path.suffix.lower() in (".mid", ".midi"):
+        return True
+    with path.open("rb") as file:
+        return file.read(4) == b"MThd"
+
+
+def split_of(name: str) -> str:
+    """Return the split that a name falls into: 80 % train, 10 % valid, 10 % test."""
+    tenth = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
+    return {8: "valid", 9: "test"}.get(tenth, "train")
+
+
+# ---- Dataset and batches -------------------------------------------------------------------------
+
+
+class RollDataset(Dataset[Tensor]):
+    """The tunes of one split, held once: all frames in one (sum of T, 88) uint8 array.
+
+    Item i is tune i, (T, 88) uint8, a view.
+    """
+
+    def __init__(self, rolls: Sequence[np.ndarray]) -> None:
+        """Take the rolls, each (T, 88) bool."""
+        self.lengths = np.array([len(roll) for roll in rolls], dtype=np.int64)  # (N,)
+        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])  # (N + 1,)
+        self.frames = torch.from_numpy(np.concatenate(rolls).view(np.uint8))  # (sum of T, K)
+
+    def __len__(self) -> int:
+        """Return N, the number of tunes."""
+        return len(self.lengths)
+
+    def __getitem__(self, i: int) -> Tensor:
+        """Return tune i, (T, 88) uint8."""
+        return self.frames[self.offsets[i] : self.offsets[i + 1]]
+
+
+class Batch(NamedTuple):
+    """Tunes side by side, the longest first: silence, tune, padding.
+
+    row 0   .abcdefg.        . = a frame of silence, from which the first real frame is predicted,
+    row 1   .abcde...            and padding behind the tune, which is never scored
+    """
+
+    frames: Tensor  # (B, T + 2, K) uint8, T = the longest tune
+    lengths: Tensor  # (B,) int64, frames of each tune, descending
+
+
+def collate(tunes: Iterable[Tensor]) -> Batch:
+    """Pad tunes, each (T, K), on the right into a batch."""
+    ordered = sorted(tunes, key=len, reverse=True)
+    frames = torch.zeros(len(ordered), len(ordered[0]) + 2, K, dtype=torch.uint8)
+    for row, tune in zip(frames, ordered, strict=True):
+        row[1 : 1 + len(tune)] = tune
+    return Batch(frames, torch.tensor([len(tune) for tune in ordered]))
+
+
+def length_groups(
+    lengths: np.ndarray, batch_size: int, generator: np.random.Generator | None
+) -> list[list[int]]:
+    """Group tunes of similar length into batches, so that little is padded.
+
+    With a generator, ties and near ties are shuffled (lengths within about a tenth of each other
+    are taken as equal) and so is the order of the batches; without one, tunes go by length alone.
+    """
+    rank = np.log(lengths)
+    if generator is not None:
+        rank = rank + generator.uniform(-0.05, 0.05, len(lengths))
+    order = np.argsort(rank, kind="stable")[::-1]
+    groups = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)]
+    if generator is not None:
+        generator.shuffle(groups)
+    return groups
+
+
+def batches(
+    dataset: RollDataset, batch_size: int, generator: np.random.Generator | None = None
+) -> Iterable[Batch]:
+    """Return an iterable over the dataset in batches, each tune in exactly one of them."""
+    groups = length_groups(dataset.lengths, batch_size, generator)
+    # Its own generator: without, DataLoader would draw a seed from torch's global one.
+    return DataLoader(
+        dataset, batch_sampler=groups, collate_fn=collate, generator=torch.Generator()
+    )
+
+
+class Chunk(NamedTuple):
+    """A stretch of time of a batch, for truncated back-propagation."""
+
+    inputs: Tensor  # (B', t, K) float32, the frames that are read
+    targets: Tensor  # (B', t, K) float32, the frames that follow them
+    scored: Tensor  # (B', t) bool, whether the target is a frame of the tune
+
+
+def chunks(batch: Batch, bptt: int, device: torch.device | str = "cpu") -> Iterator[Chunk]:
+    """Cut a batch along time into chunks of `bptt` frames; 0 = the whole tunes.
+
+        inputs    .ab|cde|fg     every frame of a tune is read once, its last one too
+        targets   abc|def|g      every frame of a tune is predicted once
+
+    Tunes that have ended are left out of later chunks: as the longest come first, those that go on
+    are the first B' rows, and the state of a chunk's first B' rows is where the next one starts.
+    """
+    longest = int(batch.lengths[0])
+    frames, lengths = batch.frames.to(device), batch.lengths.to(device)
+    for start in range(0, longest, bptt or longest):
+        stop = start + (bptt or longest)
+        if stop >= longest:
+            stop = longest + 1  # the last frame, after which there is nothing to predict
+        rows = int((batch.lengths >= start).sum())
+        window = frames[:rows, start : stop + 1].float()
+        scored = torch.arange(start, stop, device=device) < lengths[:rows, None]
+        yield Chunk(window[:, :-1], window[:, 1:], scored)

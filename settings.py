@@ -1,0 +1,295 @@
+"""Every setting of the program: its default, its range, and what it does.
+
+This is the only place of a default. Each field below is also a flag of the same name: `main.py`
+and `generate.py` make their flags with `add_flags` and read them back with `from_flags`, and a run
+keeps them all in its `settings.json`. Read this file first; nothing here imports torch.
+
+The recipe (sizes, Adam, learning rate, clipping, seed) is that of "PianoLSTM: LSTM for piano notes
+generation" (2021), which took its training loop from PyTorch's word-language-model example.
+"""
+
+import argparse
+import dataclasses
+import os
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+
+def setting(
+    default: Any,
+    effect: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """Return a dataclass field that knows its help text and its allowed range."""
+    bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+    limits = {word: bound for word, bound in bounds.items() if bound is not None}
+    metadata = {"effect": effect, "limits": limits, "choices": choices}
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+WITHIN = {
+    "at least": lambda value, bound: value >= bound,
+    "above": lambda value, bound: value > bound,
+    "at most": lambda value, bound: value <= bound,
+    "below": lambda value, bound: value < bound,
+}
+
+
+def plain(kind: Any) -> type:
+    """Return `int` for `int | None`, and every other type as it is."""
+    return next((arg for arg in typing.get_args(kind) if arg is not type(None)), kind)
+
+
+@dataclass(frozen=True)
+class Group:
+    """What all groups of settings share: values are checked when one is made.
+
+    Raises:
+        ValueError: a value is out of its range; the message names the flag and the range.
+    """
+
+    def __post_init__(self) -> None:
+        """Hold every value to its type and its range."""
+        types = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value, limits = getattr(self, field.name), field.metadata["limits"]
+            if value is None and types[field.name] is not plain(types[field.name]):
+                continue
+            kind = plain(types[field.name])
+            allowed = (int, float) if kind is float else (kind,)
+            if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+                raise ValueError(f"--{field.name}: {value!r} is not of type {kind.__name__}")
+            choices = field.metadata["choices"]
+            if choices and value not in choices:
+                raise ValueError(f"--{field.name}: {value!r} is not one of {', '.join(choices)}")
+            # `not within` also catches NaN, which is within nothing.
+            if not all(WITHIN[word](value, bound) for word, bound in limits.items()):
+                wanted = " and ".join(f"{word} {bound:g}" for word, bound in limits.items())
+                raise ValueError(f"--{field.name}: {value} is out of range; it must be {wanted}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make the group from what `dataclasses.asdict` gave.
+
+        Raises:
+            ValueError: a name that is no setting of this group, or a value out of its range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := set(values) - known:
+            raise ValueError(f"unknown setting {', '.join(sorted(unknown))}")
+        return cls(**values)
+
+    @classmethod
+    def given(cls, flags: argparse.Namespace) -> dict[str, Any]:
+        """Return the settings of this group that the user gave as flags."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        return {name: getattr(flags, name) for name in names if hasattr(flags, name)}
+
+    @classmethod
+    def from_flags(cls, flags: argparse.Namespace, parser: "Parser") -> Self:
+        """Return the group with the user's flags over the defaults.
+
+        A value out of its range ends the program, with one line and exit status 2.
+        """
+        try:
+            return cls(**cls.given(flags))
+        except ValueError as error:
+            parser.error(str(error))
+
+
+@dataclass(frozen=True)
+class DataSettings(Group):
+    """Data: where the piano-rolls come from."""
+
+    # The benchmark of Boulanger-Lewandowski et al. (2012), and Bach chorales that need no download.
+    dataset: str = setting(
+        "nottingham",
+        "named set to train on, found in --data_dir or downloaded into it",
+        choices=("nottingham", "jsb", "musedata", "piano_midi", "chorales"),
+    )
+    data: str | None = setting(
+        None, "train on this instead: a pickle, .mat or .npz file, or a folder of MIDI files"
+    )
+    data_dir: str = setting(
+        lambda: os.environ.get("PIANO_DATA_DIR", "datasets"),
+        "folder of the named sets; PIANO_DATA_DIR in the environment sets it too",
+    )
+    # The benchmark's Nottingham has two frames a beat. Only MIDI leaves the choice to us.
+    frame_beats: float = setting(
+        0.5,
+        "length of a frame read from MIDI, in beats (0.5 = an eighth note)",
+        above=0,
+        at_most=16,
+    )
+
+
+@dataclass(frozen=True)
+class ModelSettings(Group):
+    """Model: the sizes of embedding -> LSTM -> head."""
+
+    embed_size: int = setting(300, "width of the frame's embedding", at_least=1, at_most=65536)
+    hidden_size: int = setting(256, "width of the LSTM's state", at_least=1, at_most=65536)
+    layers: int = setting(1, "LSTM layers, one upon the other", at_least=1, at_most=64)
+    # In the original this flag did nothing. Here it is the capacity for harmony within a frame.
+    latent_size: int = setting(
+        16,
+        "width of the layer through which a frame's notes see one another; 0 = the 88 keys are"
+        " independent (Bernoulli head)",
+        at_least=0,
+        at_most=65536,
+    )
+    dropout: float = setting(
+        0.0, "share of the embedding and of the LSTM's outputs dropped", at_least=0, below=1
+    )
+
+
+@dataclass(frozen=True)
+class TrainSettings(Group):
+    """Training: Adam on the mean NLL per frame."""
+
+    batch_size: int = setting(32, "tunes in a batch", at_least=1, at_most=2**20)
+    lr: float = setting(0.001, "learning rate of Adam", above=0, at_most=10)
+    epochs: int = setting(20, "passes over the training split", at_least=1, at_most=10**6)
+    bptt: int = setting(
+        60, "frames that gradients flow back through; the state goes on; 0 = the tune", at_least=0
+    )
+    # 0.25 is the word-language-model example's; it tames the rare exploding gradient of an LSTM.
+    clip: float = setting(
+        0.25, "largest norm of a step's gradient (Pascanu et al. 2013); 0 = unclipped", at_least=0
+    )
+
+
+@dataclass(frozen=True)
+class RunSettings(Group):
+    """Run: what decides its numbers besides the recipe, and where its files go."""
+
+    seed: int = setting(3111, "number all randomness is drawn from", at_least=0, below=2**63)
+    run_dir: str | None = setting(
+        None, "new or empty folder for the run's files; if not given, runs/<date>-<time>-<dataset>"
+    )
+
+
+@dataclass(frozen=True)
+class MachineSettings(Group):
+    """Machine: where to compute."""
+
+    device: str = setting(
+        "auto",
+        "auto = the first of cuda, mps (Apple's GPU) and cpu that is there",
+        choices=("auto", "cpu", "cuda", "mps"),
+    )
+
+
+@dataclass(frozen=True)
+class SampleSettings(Group):
+    """Sampling: what the model is asked to play."""
+
+    num_samples: int = setting(4, "tunes to play", at_least=1, at_most=4096)
+    seconds: float = setting(30.0, "new music in each tune, in seconds", above=0, at_most=3600)
+    temperature: float = setting(
+        1.0,
+        "1 = as the model believes, below 1 = safer, above 1 = bolder, 0 = always the likeliest",
+        at_least=0,
+        at_most=100,
+    )
+    primer_notes: str | None = setting(
+        None, "start from these: chords of one beat, as names or MIDI numbers, e.g. 'C4,E4,G4 67'"
+    )
+    bpm: float = setting(120.0, "tempo in beats a minute", at_least=10, at_most=1000)
+    velocity: int = setting(80, "loudness of each note (MIDI velocity)", at_least=1, at_most=127)
+    program: int = setting(
+        0, "instrument (General MIDI program, 0 = grand piano)", at_least=0, at_most=127
+    )
+
+
+@dataclass(frozen=True)
+class PlaySettings(Group):
+    """Playing: what `generate.py` needs besides."""
+
+    seed: int | None = setting(
+        None,
+        "number the tunes are drawn from; drawn and printed when not given",
+        at_least=0,
+        below=2**63,
+    )
+    output_dir: str = setting("samples", "folder for sample-<seed>-<i>.mid, .wav and .png")
+    force: bool = setting(False, "write over samples that are there already")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run is made from, as kept in its `settings.json`."""
+
+    data: DataSettings
+    model: ModelSettings
+    train: TrainSettings
+    run: RunSettings
+    machine: MachineSettings
+    sample: SampleSettings
+
+    @classmethod
+    def of(cls, make: Callable[[str, type[Group]], Any]) -> Self:
+        """Make each group with `make(name, class)`."""
+        return cls(**{name: make(name, group) for name, group in GROUPS.items()})
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> Self:
+        """Make the settings from what `dataclasses.asdict` gave.
+
+        Raises:
+            ValueError: an unknown group or setting, or a value out of its range.
+        """
+        if unknown := set(values) - set(GROUPS):
+            raise ValueError(f"unknown group of settings {', '.join(sorted(unknown))}")
+        return cls.of(lambda name, group: group.from_dict(values.get(name, {})))
+
+
+GROUPS: dict[str, type[Group]] = {
+    "data": DataSettings,
+    "model": ModelSettings,
+    "train": TrainSettings,
+    "run": RunSettings,
+    "machine": MachineSettings,
+    "sample": SampleSettings,
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that says what is wrong in one line."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        """Print the message on one line of stderr and exit with status 2."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def add_flags(parser: argparse.ArgumentParser, *groups: type[Group]) -> None:
+    """Give the parser a flag for every field of the groups, default and effect in its help."""
+    for group in groups:
+        section = parser.add_argument_group(str(group.__doc__).strip().splitlines()[0])
+        types, blank = typing.get_type_hints(group), group()
+        for field in dataclasses.fields(group):
+            kind, default = plain(types[field.name]), getattr(blank, field.name)
+            effect = field.metadata["effect"].replace("%", "%%")
+            if kind is bool:
+                section.add_argument(
+                    f"--{field.name}", action="store_true", default=argparse.SUPPRESS, help=effect
+                )
+                continue
+            section.add_argument(
+                f"--{field.name}",
+                type=kind,
+                choices=field.metadata["choices"],
+                metavar=None if field.metadata["choices"] else kind.__name__.upper(),
+                # A flag that was not given leaves no trace, so that what was given is known.
+                default=argparse.SUPPRESS,
+                help=effect if default is None else f"{effect} (default: {default})",
+            )
