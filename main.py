@@ -1,0 +1,247 @@
+"""Train a recurrent model on piano-rolls, score it, and hear what it plays.
+
+python main.py                                 Nottingham, the default recipe
+python main.py --batch_size=64 --lr=0.002      any setting of settings.py is a flag
+python main.py --data my-midi-folder           other data
+python main.py --resume runs/NAME              go on with a run that was stopped
+python main.py --evaluate runs/NAME --json     the scores of a run again, from its files
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import checkpoint
+from corpora import Corpus, load
+from data import RollDataset
+from files import InputError, run_program
+from generate import write_samples
+from model import PianoLSTM
+from settings import (
+    GROUPS,
+    DataSettings,
+    MachineSettings,
+    Parser,
+    Settings,
+    add_flags,
+)
+from train import Baselines, DivergedError, Trainer, evaluate, plot_losses
+
+# What --resume may change: how long, and where things are. All else is the run's own.
+RESUMABLE = {"epochs", "data", "data_dir", "device"}
+
+
+def read_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]:
+    """Parse the command line; what settings come of it depends on what is to be done."""
+    parser = Parser(
+        prog="main.py",
+        description="Train a recurrent model on piano-rolls, score it, and hear what it plays.",
+    )
+    parser.add_argument("--resume", metavar="RUN", help="go on with the stopped run in this folder")
+    parser.add_argument(
+        "--evaluate", metavar="RUN_OR_WEIGHTS", help="score a run or a weights file, train nothing"
+    )
+    parser.add_argument("--json", action="store_true", help="with --evaluate: print JSON, no table")
+    add_flags(parser, *GROUPS.values())
+    flags = parser.parse_args(argv)
+    if flags.resume and flags.evaluate:
+        parser.error("--resume and --evaluate exclude each other")
+    if flags.json and not flags.evaluate:
+        parser.error("--json goes with --evaluate")
+    return flags, parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the flags ask for; return the exit status."""
+    flags, parser = read_flags(argv)
+    if flags.evaluate:
+        return evaluate_files(flags, parser)
+    if flags.resume:
+        return train_run(resumed_settings(flags, parser), flags, Path(flags.resume))
+    settings = Settings.of(lambda _, group: group.from_flags(flags, parser))
+    return train_run(settings, flags, None)
+
+
+# ---- training a run ------------------------------------------------------------------------------
+
+
+def resumed_settings(flags: argparse.Namespace, parser: Parser) -> Settings:
+    """Return the settings of the run to go on with, and the few that may be changed for it.
+
+    Raises:
+        InputError: the folder is no run.
+    """
+    saved = checkpoint.read_settings(Path(flags.resume))
+    for group in GROUPS.values():
+        for name in group.given(flags).keys() - RESUMABLE:
+            parser.error(
+                f"--{name}: a run that goes on keeps its own; start a new one to change it"
+            )
+    try:
+        return Settings.of(
+            lambda name, group: dataclasses.replace(getattr(saved, name), **group.given(flags))
+        )
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def train_run(settings: Settings, flags: argparse.Namespace, resumed: Path | None) -> int:
+    """Train, then score and play the best weights; return the exit status."""
+    device = checkpoint.find_device(settings.machine.device)
+    corpus = load(settings.data, named=hasattr(flags, "dataset"))
+    report(corpus)
+    datasets = {split: RollDataset(rolls) for split, rolls in corpus.splits.items()}
+    baselines = Baselines(datasets["train"])
+
+    torch.manual_seed(settings.run.seed)
+    model = PianoLSTM(settings.model)
+    model.head.set_marginals(baselines.marginals.float())
+    model.to(device)
+
+    identity = {"dataset": corpus.name, "fingerprint": corpus.fingerprint}
+    if resumed is None:
+        folder = checkpoint.new_run_dir(settings.run.run_dir, corpus.name)
+    else:
+        folder = resumed
+        trained_on = checkpoint.read_json(folder / "settings.json").get("fingerprint")
+        if trained_on != corpus.fingerprint:
+            raise InputError(
+                f"--resume {folder}: it was trained on other data; name it with --data"
+            )
+    checkpoint.write_settings(folder, settings, identity)
+    trainer = Trainer(
+        model,
+        datasets["train"],
+        lambda: evaluate(model, datasets["valid"], device, accuracy=False).nll,
+        settings.train,
+        settings.run.seed,
+        device,
+        folder,
+        record={
+            **identity,
+            "frame_beats": corpus.frame_beats,
+            "seed": settings.run.seed,
+            "train": dataclasses.asdict(settings.train),
+        },
+    )
+    trainer.resume()
+    parameters = sum(weights.numel() for weights in model.parameters())
+    print(f"training {parameters:,} weights on {device}; files go to {folder}/")
+    status = 0
+    try:
+        if not trainer.fit():
+            status = 130
+    except DivergedError as error:
+        print(f"main.py: {error}", file=sys.stderr)
+        status = 1
+    if not (folder / "model.safetensors").is_file():
+        return status
+    model, record = checkpoint.load_model(folder / "model.safetensors", device)
+    results = score(model, record, datasets, baselines, device)
+    results["seconds"] = sum(epoch.seconds for epoch in trainer.history)
+    checkpoint.write_json(folder / "results.json", results)
+    if trainer.history:
+        levels = [("constant marginal", results["valid"]["marginal"])]
+        levels += [("copy the previous frame", results["valid"]["copy_previous"])]
+        levels += [(f"{name}, test", nll) for name, nll in corpus.published[:1]]
+        plot_losses(folder / "loss.png", trainer.history, f"PianoLSTM on {corpus.name}", levels)
+    write_samples(
+        model,
+        folder / "samples",
+        settings.sample,
+        settings.run.seed,
+        corpus.frame_beats,
+        corpus.name,
+    )
+    print_table(results, corpus)
+    print(f"loss curve  {folder}/loss.png\nsamples     {folder}/samples/")
+    print(f"play more   python generate.py {folder}")
+    return status
+
+
+def report(corpus: Corpus) -> None:
+    """Say what there is to learn from."""
+    for remark in corpus.remarks:
+        print(remark, file=sys.stderr)
+    sizes = ", ".join(
+        f"{split} {len(rolls)} tunes / {sum(map(len, rolls)):,} frames"
+        for split, rolls in corpus.splits.items()
+    )
+    print(f"{corpus.name}: {sizes}")
+
+
+# ---- scores --------------------------------------------------------------------------------------
+
+
+def score(
+    model: PianoLSTM,
+    record: checkpoint.Record,
+    datasets: dict[str, RollDataset],
+    baselines: Baselines,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Return the contents of `results.json` but for the seconds."""
+    results = {name: record.get(name) for name in ("dataset", "fingerprint", "seed", "best_epoch")}
+    results["seconds"] = None
+    for split in ("valid", "test"):
+        results[split] = {
+            **dataclasses.asdict(evaluate(model, datasets[split], device)),
+            "marginal": baselines.marginal(datasets[split]),
+            "copy_previous": baselines.copy_previous(datasets[split]),
+        }
+    return results
+
+
+def evaluate_files(flags: argparse.Namespace, parser: Parser) -> int:
+    """Print the scores of a run or a weights file, as `results.json` has them."""
+    device = checkpoint.find_device(MachineSettings.from_flags(flags, parser).device)
+    path = checkpoint.find_weights(flags.evaluate)
+    model, record = checkpoint.load_model(path, device)
+    wanted = DataSettings.given(flags)
+    if not {"data", "dataset"} & set(wanted):
+        settings = path.parent / "settings.json"
+        if settings.is_file():
+            wanted = dataclasses.asdict(checkpoint.read_settings(path.parent).data) | wanted
+        if not wanted.get("data"):
+            wanted["dataset"] = record["dataset"]
+    corpus = load(DataSettings(**wanted), named=True)
+    if corpus.fingerprint != record["fingerprint"]:
+        print(f"note: {path} was trained on other data: {record['dataset']}", file=sys.stderr)
+    datasets = {split: RollDataset(rolls) for split, rolls in corpus.splits.items()}
+    results = score(model, record, datasets, Baselines(datasets["train"]), device)
+    results |= {"dataset": corpus.name, "fingerprint": corpus.fingerprint}
+    if (path.parent / "results.json").is_file():
+        results["seconds"] = checkpoint.read_json(path.parent / "results.json").get("seconds")
+    if flags.json:
+        print(json.dumps(results, indent=2))
+    else:
+        print_table(results, corpus)
+    return 0
+
+
+def print_table(results: dict[str, Any], corpus: Corpus) -> None:
+    """Print the scores beside those of the baselines and of published models."""
+    rows = [
+        (f"PianoLSTM, epoch {results['best_epoch']}", "nll"),
+        ("  first frame scored too", "nll_first_frame_scored"),
+        ("copy the previous frame", "copy_previous"),
+        ("constant marginal", "marginal"),
+    ]
+    print(f"\n{corpus.name}: NLL in nats per frame, lower is better\n")
+    print(f"  {'':28}{'valid':>8}{'test':>8}")
+    for label, key in rows:
+        print(f"  {label:28}{results['valid'][key]:8.3f}{results['test'][key]:8.3f}")
+    for label, nll in corpus.published:
+        print(f"  {label:28}{'':8}{nll:8.2f}")
+    valid, test = results["valid"]["frame_accuracy"], results["test"]["frame_accuracy"]
+    print(f"  {'frame accuracy':28}{valid:8.1%}{test:8.1%}\n")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,199 @@
+"""PianoLSTM: embedding -> LSTM -> head. Mathematics only: no file, no device, no print.
+
+The model reads frames x_1..x_t and gives the probability of the next one, all 88 keys of it:
+log p(x) = sum over t of log p(x_t | x_1..x_{t-1}), exact and normalised with either head. Letters
+are those of data.py: B batch, T frames, K keys, E embedding, H hidden, L latent; F is any number of
+frames, wherever they come from.
+
+Sources: RNN-NADE for an LSTM with a distribution of whole frames (Boulanger-Lewandowski, Bengio and
+Vincent 2012, arXiv:1206.6392); NADE for the chain of notes within one (Larochelle and Murray 2011).
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from settings import ModelSettings
+
+KEYS = 88
+State = tuple[Tensor, Tensor]  # what the LSTM has heard: hidden and cell, each (layers, B, H)
+
+
+class Head(Protocol):
+    """What turns the LSTM's output into a distribution over frames."""
+
+    def nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
+        """Return -log p(frame | hidden) in nats: (F, H) and (F, K) of 0 and 1 -> (F,)."""
+
+    def sample(
+        self, hidden: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """Draw a frame for each row: (F, H) -> (F, K) of 0 and 1.
+
+        The temperature divides the logits; at 0 each choice is the likeliest one.
+        """
+
+    def set_marginals(self, marginals: Tensor) -> None:
+        """Start from independent keys that sound with these probabilities, (K,) in (0, 1)."""
+
+
+class BernoulliHead(nn.Module):
+    """88 independent keys: p(frame) is the product of one Bernoulli probability a key.
+
+    Exact and normalised, since each factor is. It can't say "one of these two notes, not both".
+    """
+
+    def __init__(self, hidden_size: int, keys: int = KEYS) -> None:
+        """Make the one layer, H -> K logits."""
+        super().__init__()
+        self.logits = nn.Linear(hidden_size, keys)
+
+    def nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
+        """Return the binary cross-entropy summed over keys, in nats: (F, H), (F, K) -> (F,)."""
+        logits = self.logits(hidden)
+        return functional.binary_cross_entropy_with_logits(logits, frames, reduction="none").sum(
+            dim=-1
+        )
+
+    def sample(
+        self, hidden: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """Draw a frame for each row: (F, H) -> (F, K) of 0 and 1."""
+        logits = self.logits(hidden)
+        if temperature == 0:
+            return (logits > 0).to(hidden.dtype)
+        return torch.bernoulli(torch.sigmoid(logits / temperature), generator=generator)
+
+    def set_marginals(self, marginals: Tensor) -> None:
+        """Start from keys that sound with these probabilities, (K,) in (0, 1)."""
+        with torch.no_grad():
+            self.logits.bias.copy_(torch.logit(marginals))
+
+
+class ChordHead(nn.Module):
+    """The notes of a frame one after another, from the highest down, until "stop".
+
+    A frame of m notes is a chain of m + 1 choices from the classes 0 = stop, 1..K = the keys:
+
+        K >= key_1 > key_2 > ... > key_m > 0 = stop
+
+    Each choice is a softmax over the classes below the one before (stop is below every key), given
+    the LSTM's output and, through `latent_size` units, the notes already chosen. As every frame is
+    exactly one chain, the product of its softmax factors is an exact probability, and those of
+    all 2^K frames sum to 1. This is NADE (Larochelle and Murray 2011) with the keys in descending
+    order, and with a factor for each note that sounds instead of one for each key.
+
+    The notes chosen and the music so far meet by product, as the factored three-way units of
+    Memisevic and Hinton (2010) do: each unit sums a weight over the notes chosen, the LSTM's output
+    scales the unit, and the unit votes for the next note.
+    """
+
+    def __init__(self, hidden_size: int, latent_size: int, keys: int = KEYS) -> None:
+        """Make the layers; K + 1 classes."""
+        super().__init__()
+        self.logits = nn.Linear(hidden_size, keys + 1)  # what the music so far asks for
+        self.context = nn.Linear(hidden_size, latent_size)  # how much it cares for each unit
+        self.chosen = nn.Linear(keys, latent_size, bias=False)  # what is there of the chord
+        self.completion = nn.Linear(latent_size, keys + 1, bias=False)  # what that calls for
+
+    def choice_logits(self, base: Tensor, context: Tensor, chosen: Tensor) -> Tensor:
+        """Return the logits of the next choice: (S, K+1), (S, L), (S, K) chosen -> (S, K+1)."""
+        return base + self.completion(self.chosen(chosen) * (1 + context))
+
+    def nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
+        """Return -log p in nats, (F, H), (F, K) of 0 and 1 -> (F,); all S choices at once."""
+        chain = functional.pad(frames, (1, 0), value=1.0)  # (F, K+1): stop is always chosen, last
+        frame, below_top = chain.flip(1).nonzero(as_tuple=True)  # (S,) each, in order of choice
+        choice = frames.shape[1] - below_top  # (S,) the class chosen
+        classes = torch.arange(frames.shape[1] + 1, device=frames.device)
+        # The choice before, or for a frame's first a class above all.
+        previous = choice.roll(1).where(frame == frame.roll(1), len(classes))
+        previous[0] = len(classes)
+        open_ = classes < previous[:, None]  # (S, K+1) the classes still to choose from
+        chosen = (chain[frame] * ~open_)[:, 1:]  # (S, K)
+        logits = self.choice_logits(
+            self.logits(hidden)[frame], self.context(hidden)[frame], chosen
+        ).masked_fill(~open_, -torch.inf)
+        nll = functional.cross_entropy(logits, choice, reduction="none")  # (S,)
+        return nll.new_zeros(len(frames)).index_add(0, frame, nll)
+
+    def sample(
+        self, hidden: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """Draw a frame for each row, (F, H) -> (F, K), in a step per note of the fullest."""
+        base, context = self.logits(hidden), self.context(hidden)
+        chain = torch.zeros_like(base)  # (F, K+1)
+        classes = torch.arange(base.shape[1], device=base.device)
+        previous = torch.full((len(hidden), 1), len(classes), device=base.device)
+        while bool((previous > 0).any()):
+            logits = self.choice_logits(base, context, chain[:, 1:])
+            # Stop stays open to those that have stopped: they choose it again.
+            shut = (classes >= previous) & (classes > 0)
+            logits = logits.masked_fill(shut, -torch.inf)
+            if temperature == 0:
+                previous = logits.argmax(dim=1, keepdim=True)
+            else:
+                odds = torch.softmax(logits / temperature, dim=1)
+                previous = torch.multinomial(odds, 1, generator=generator)
+            chain.scatter_(1, previous, 1.0)
+        return chain[:, 1:]
+
+    def set_marginals(self, marginals: Tensor) -> None:
+        """Start from independent keys that sound with these probabilities p, (K,) in (0, 1).
+
+        Independent keys are a chain too: going down, the next note is k with probability p_k times
+        that of silence between. Divided by that of "no more notes", which is stop's, it is
+        p_k / prod_{i <= k} (1 - p_i), the same whatever came before: its logarithm is the bias.
+        """
+        with torch.no_grad():
+            silence = torch.log1p(-marginals).cumsum(0)
+            self.logits.bias.copy_(functional.pad(marginals.log() - silence, (1, 0)))
+
+
+class PianoLSTM(nn.Module):
+    """Embedding of the frame -> LSTM -> head.
+
+    Args:
+        settings: the sizes; `latent_size` 0 gives the Bernoulli head, else the chord head.
+        keys: K, 88 but in tests.
+    """
+
+    def __init__(self, settings: ModelSettings, keys: int = KEYS) -> None:
+        """Make the layers, freshly initialised from torch's global generator."""
+        super().__init__()
+        self.settings = settings
+        self.embedding = nn.Linear(keys, settings.embed_size)
+        self.lstm = nn.LSTM(
+            settings.embed_size,
+            settings.hidden_size,
+            settings.layers,
+            batch_first=True,
+            dropout=settings.dropout if settings.layers > 1 else 0.0,
+        )
+        self.dropout = nn.Dropout(settings.dropout)
+        self.head: BernoulliHead | ChordHead = (
+            ChordHead(settings.hidden_size, settings.latent_size, keys)
+            if settings.latent_size
+            else BernoulliHead(settings.hidden_size, keys)
+        )
+
+    def forward(self, frames: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Read frames (B, T, K) after `state`; None = the start of a tune.
+
+        Returns:
+            The LSTM's output at each frame, (B, T, H), from which the head predicts the frame that
+            follows; and the state after the last one.
+        """
+        embedded = self.dropout(self.embedding(frames))  # (B, T, E)
+        hidden, state = self.lstm(embedded, state)  # (B, T, H)
+        return self.dropout(hidden), state
+
+
+def first_rows(state: State | None, rows: int) -> State | None:
+    """Return the state of a batch's first `rows` tunes, cut off from the gradient behind it."""
+    if state is None:
+        return None
+    hidden, cell = state
+    return hidden[:, :rows].detach().contiguous(), cell[:, :rows].detach().contiguous()
