@@ -30,7 +30,7 @@ from torch import Tensor
 
 from files import InputError, one_line, whole_file
 from model import PianoLSTM
-from settings import ModelSettings, Settings
+from settings import MachineSettings, ModelSettings, Settings
 
 HOME = Path(__file__).parent
 RUNS = Path("runs")
@@ -146,17 +146,20 @@ def load_state(path: Path, model: PianoLSTM, optimizer: torch.optim.Optimizer) -
     return record
 
 
-def find_device(name: str) -> torch.device:
-    """Return the device of this name; "auto" is the first of cuda, mps and cpu that is there.
+def use_machine(settings: MachineSettings) -> torch.device:
+    """Set the number of CPU threads and return the device that the settings name.
 
     Raises:
         InputError: this machine has no such device.
     """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     there = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
+    name = settings.device
     if name == "auto":
         name = next(name for name, available in there.items() if available)
     if not there[name]:

@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 from tqdm import tqdm
 
-from checkpoint import find_device, find_weights, load_model
+from checkpoint import find_weights, load_model, use_machine
 from files import InputError, run_program, whole_file
 from midi import LOWEST, K, held_notes, roll_to_midi
 from model import PianoLSTM
@@ -162,42 +162,55 @@ def draw_roll(roll: np.ndarray, frame_beats: float, title: str) -> Figure:
 # ---- samples as files ----------------------------------------------------------------------------
 
 
-def write_samples(
+def sample_rolls(
     model: PianoLSTM,
-    folder: Path,
     settings: SampleSettings,
     seed: int,
     frame_beats: float,
-    title: str,
-    *,
     on_frame: Callable[[], Any] = lambda: None,
-) -> list[Path]:
-    """Sample tunes and write each as sample-<seed>-<i>.mid, .wav and .png; return the MIDI files.
+) -> list[np.ndarray]:
+    """Sample the tunes that the settings ask for; return their rolls, the primer first.
 
     Raises:
         InputError: the primer is not made of notes on the 88 keys.
     """
-    primer = np.zeros((0, K), dtype=bool)
-    if settings.primer_notes is not None:
-        primer = parse_chords(settings.primer_notes, max(1, round(1 / frame_beats)))
-    device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
-    rolls = sample(
+    primer = primer_roll(settings, frame_beats)
+    drawn = sample(
         model,
         count_frames(settings, frame_beats),
-        generator,
+        torch.Generator(next(model.parameters()).device).manual_seed(seed),
         num_samples=settings.num_samples,
         temperature=settings.temperature,
         primer=torch.from_numpy(primer),
         on_frame=on_frame,
     )
+    return [np.concatenate([primer, roll]) for roll in drawn.numpy()]
+
+
+def write_samples(
+    rolls: Sequence[np.ndarray],
+    folder: Path,
+    settings: SampleSettings,
+    seed: int,
+    frame_beats: float,
+    title: str,
+) -> list[Path]:
+    """Write rolls as sample-<seed>-<i>.mid, .wav and .png; return the MIDI files."""
     paths = []
-    for index, roll in enumerate(rolls.numpy(), start=1):
-        roll = np.concatenate([primer, roll])
+    for index, roll in enumerate(rolls, start=1):
         path = folder / f"sample-{seed}-{index}.mid"
         write_sample(path, roll, frame_beats, settings, f"{title}, seed {seed}, tune {index}")
         paths.append(path)
     return paths
+
+
+def primer_roll(settings: SampleSettings, frame_beats: float) -> np.ndarray:
+    """Return the roll that samples start from, (T, 88) bool, T = 0 for silence alone.
+
+    Raises:
+        InputError: it is not made of notes on the 88 keys.
+    """
+    return parse_chords(settings.primer_notes or "", max(1, round(1 / frame_beats)))
 
 
 def count_frames(settings: SampleSettings, frame_beats: float) -> int:
@@ -235,7 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     settings = SampleSettings.from_flags(flags, parser)
     play = PlaySettings.from_flags(flags, parser)
-    device = find_device(MachineSettings.from_flags(flags, parser).device)
+    device = use_machine(MachineSettings.from_flags(flags, parser))
     path = find_weights(flags.weights)
     model, record = load_model(path, device)
     seed = secrets.randbelow(2**31) if play.seed is None else play.seed
@@ -247,18 +260,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 " --output_dir, or --force to write over it"
             )
     print(f"playing {path} (trained on {record['dataset']}) on {device}, seed {seed}")
+    frame_beats = record["frame_beats"]
     with tqdm(
-        total=count_frames(settings, record["frame_beats"]),
+        total=count_frames(settings, frame_beats),
         unit=" frames",
         leave=False,
         disable=None,  # none where nobody watches: no bars in log files
     ) as bar:
-        written = write_samples(
-            model, folder, settings, seed, record["frame_beats"], record["dataset"],
-            on_frame=bar.update,
-        )  # fmt: skip
-    for sample_path in written:
-        print(f"{sample_path} (.wav, .png)")
+        rolls = sample_rolls(model, settings, seed, frame_beats, bar.update)
+    for written in write_samples(rolls, folder, settings, seed, frame_beats, record["dataset"]):
+        print(f"{written} (.wav, .png)")
     return 0
 
 

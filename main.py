@@ -21,7 +21,7 @@ import checkpoint
 from corpora import Corpus, load
 from data import RollDataset
 from files import InputError, run_program
-from generate import write_samples
+from generate import primer_roll, sample_rolls, write_samples
 from model import PianoLSTM
 from settings import (
     GROUPS,
@@ -34,7 +34,7 @@ from settings import (
 from train import Baselines, DivergedError, Trainer, evaluate, plot_losses
 
 # What --resume may change: how long, and where things are. All else is the run's own.
-RESUMABLE = {"epochs", "data", "data_dir", "device"}
+RESUMABLE = {"epochs", "data", "data_dir", "device", "threads"}
 
 
 def read_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]:
@@ -93,9 +93,10 @@ def resumed_settings(flags: argparse.Namespace, parser: Parser) -> Settings:
 
 def train_run(settings: Settings, flags: argparse.Namespace, resumed: Path | None) -> int:
     """Train, then score and play the best weights; return the exit status."""
-    device = checkpoint.find_device(settings.machine.device)
+    device = checkpoint.use_machine(settings.machine)
     corpus = load(settings.data, named=hasattr(flags, "dataset"))
     report(corpus)
+    primer_roll(settings.sample, corpus.frame_beats)  # a wrong one is better known before training
     datasets = {split: RollDataset(rolls) for split, rolls in corpus.splits.items()}
     baselines = Baselines(datasets["train"])
 
@@ -104,17 +105,7 @@ def train_run(settings: Settings, flags: argparse.Namespace, resumed: Path | Non
     model.head.set_marginals(baselines.marginals.float())
     model.to(device)
 
-    identity = {"dataset": corpus.name, "fingerprint": corpus.fingerprint}
-    if resumed is None:
-        folder = checkpoint.new_run_dir(settings.run.run_dir, corpus.name)
-    else:
-        folder = resumed
-        trained_on = checkpoint.read_json(folder / "settings.json").get("fingerprint")
-        if trained_on != corpus.fingerprint:
-            raise InputError(
-                f"--resume {folder}: it was trained on other data; name it with --data"
-            )
-    checkpoint.write_settings(folder, settings, identity)
+    folder = open_run(settings, corpus, resumed)
     trainer = Trainer(
         model,
         datasets["train"],
@@ -124,45 +115,73 @@ def train_run(settings: Settings, flags: argparse.Namespace, resumed: Path | Non
         device,
         folder,
         record={
-            **identity,
+            **identity(corpus),
             "frame_beats": corpus.frame_beats,
             "seed": settings.run.seed,
             "train": dataclasses.asdict(settings.train),
         },
     )
     trainer.resume()
-    parameters = sum(weights.numel() for weights in model.parameters())
-    print(f"training {parameters:,} weights on {device}; files go to {folder}/")
-    status = 0
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    print(f"training {weights:,} weights on {device}; files go to {folder}/")
     try:
-        if not trainer.fit():
-            status = 130
+        status = 0 if trainer.fit() else 130
     except DivergedError as error:
         print(f"main.py: {error}", file=sys.stderr)
         status = 1
-    if not (folder / "model.safetensors").is_file():
-        return status
-    model, record = checkpoint.load_model(folder / "model.safetensors", device)
-    results = score(model, record, datasets, baselines, device)
+    if trainer.weights_path.is_file():
+        finish_run(settings, corpus, datasets, baselines, trainer)
+    return status
+
+
+def identity(corpus: Corpus) -> dict[str, str]:
+    """Return what says which data a run or a weights file belongs to."""
+    return {"dataset": corpus.name, "fingerprint": corpus.fingerprint}
+
+
+def open_run(settings: Settings, corpus: Corpus, resumed: Path | None) -> Path:
+    """Make the run's folder, or see that the data are those of the one to go on with; return it.
+
+    Raises:
+        InputError: the folder is taken, or the resumed run was trained on other data.
+    """
+    if resumed is None:
+        folder = checkpoint.new_run_dir(settings.run.run_dir, corpus.name)
+    else:
+        folder = resumed
+        if checkpoint.read_json(folder / "settings.json").get("fingerprint") != corpus.fingerprint:
+            raise InputError(f"--resume {folder}: trained on other data; name them with --data")
+    checkpoint.write_settings(folder, settings, identity(corpus))
+    return folder
+
+
+def finish_run(
+    settings: Settings,
+    corpus: Corpus,
+    datasets: dict[str, RollDataset],
+    baselines: Baselines,
+    trainer: Trainer,
+) -> None:
+    """Score the best weights, draw the losses, play, and say where everything is."""
+    folder = trainer.folder
+    model, record = checkpoint.load_model(trainer.weights_path, trainer.device)
+    results = score(model, record, datasets, baselines, trainer.device)
     results["seconds"] = sum(epoch.seconds for epoch in trainer.history)
     checkpoint.write_json(folder / "results.json", results)
     if trainer.history:
-        levels = [("constant marginal", results["valid"]["marginal"])]
-        levels += [("copy the previous frame", results["valid"]["copy_previous"])]
-        levels += [(f"{name}, test", nll) for name, nll in corpus.published[:1]]
+        levels = [
+            ("constant marginal", results["valid"]["marginal"]),
+            ("copy the previous frame", results["valid"]["copy_previous"]),
+            *((f"{name}, test", nll) for name, nll in corpus.published[:1]),
+        ]
         plot_losses(folder / "loss.png", trainer.history, f"PianoLSTM on {corpus.name}", levels)
-    write_samples(
-        model,
-        folder / "samples",
-        settings.sample,
-        settings.run.seed,
-        corpus.frame_beats,
-        corpus.name,
-    )
+    samples = folder / "samples"
+    seed, frame_beats = settings.run.seed, corpus.frame_beats
+    rolls = sample_rolls(model, settings.sample, seed, frame_beats)
+    write_samples(rolls, samples, settings.sample, seed, frame_beats, corpus.name)
     print_table(results, corpus)
-    print(f"loss curve  {folder}/loss.png\nsamples     {folder}/samples/")
+    print(f"loss curve  {folder}/loss.png\nsamples     {samples}/")
     print(f"play more   python generate.py {folder}")
-    return status
 
 
 def report(corpus: Corpus) -> None:
@@ -200,22 +219,15 @@ def score(
 
 def evaluate_files(flags: argparse.Namespace, parser: Parser) -> int:
     """Print the scores of a run or a weights file, as `results.json` has them."""
-    device = checkpoint.find_device(MachineSettings.from_flags(flags, parser).device)
+    device = checkpoint.use_machine(MachineSettings.from_flags(flags, parser))
     path = checkpoint.find_weights(flags.evaluate)
     model, record = checkpoint.load_model(path, device)
-    wanted = DataSettings.given(flags)
-    if not {"data", "dataset"} & set(wanted):
-        settings = path.parent / "settings.json"
-        if settings.is_file():
-            wanted = dataclasses.asdict(checkpoint.read_settings(path.parent).data) | wanted
-        if not wanted.get("data"):
-            wanted["dataset"] = record["dataset"]
-    corpus = load(DataSettings(**wanted), named=True)
+    corpus = load(data_of(path, record, DataSettings.given(flags)), named=True)
     if corpus.fingerprint != record["fingerprint"]:
         print(f"note: {path} was trained on other data: {record['dataset']}", file=sys.stderr)
     datasets = {split: RollDataset(rolls) for split, rolls in corpus.splits.items()}
     results = score(model, record, datasets, Baselines(datasets["train"]), device)
-    results |= {"dataset": corpus.name, "fingerprint": corpus.fingerprint}
+    results |= identity(corpus)
     if (path.parent / "results.json").is_file():
         results["seconds"] = checkpoint.read_json(path.parent / "results.json").get("seconds")
     if flags.json:
@@ -223,6 +235,23 @@ def evaluate_files(flags: argparse.Namespace, parser: Parser) -> int:
     else:
         print_table(results, corpus)
     return 0
+
+
+def data_of(path: Path, record: checkpoint.Record, given: dict[str, Any]) -> DataSettings:
+    """Return where the data are: as the flags say, or as the run of these weights had them.
+
+    Raises:
+        InputError: neither says so.
+    """
+    if not {"data", "dataset"} & given.keys():
+        if (path.parent / "settings.json").is_file():
+            given = dataclasses.asdict(checkpoint.read_settings(path.parent).data) | given
+        if not given.get("data"):
+            given["dataset"] = record["dataset"]
+    try:
+        return DataSettings(**given)
+    except ValueError:
+        raise InputError(f"{path}: trained on {record['dataset']}; say where with --data") from None
 
 
 def print_table(results: dict[str, Any], corpus: Corpus) -> None:

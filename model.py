@@ -113,9 +113,10 @@ class ChordHead(nn.Module):
         previous[0] = len(classes)
         open_ = classes < previous[:, None]  # (S, K+1) the classes still to choose from
         chosen = (chain[frame] * ~open_)[:, 1:]  # (S, K)
-        logits = self.choice_logits(
-            self.logits(hidden)[frame], self.context(hidden)[frame], chosen
-        ).masked_fill(~open_, -torch.inf)
+        # index_select, not [frame]: the gradient of that is summed in whatever order threads come.
+        base = self.logits(hidden).index_select(0, frame)  # (S, K+1)
+        context = self.context(hidden).index_select(0, frame)  # (S, L)
+        logits = self.choice_logits(base, context, chosen).masked_fill(~open_, -torch.inf)
         nll = functional.cross_entropy(logits, choice, reduction="none")  # (S,)
         return nll.new_zeros(len(frames)).index_add(0, frame, nll)
 

@@ -73,7 +73,7 @@ class Group:
                 raise ValueError(f"--{field.name}: {value!r} is not one of {', '.join(choices)}")
             # `not within` also catches NaN, which is within nothing.
             if not all(WITHIN[word](value, bound) for word, bound in limits.items()):
-                wanted = " and ".join(f"{word} {bound:g}" for word, bound in limits.items())
+                wanted = " and ".join(f"{word} {bound}" for word, bound in limits.items())
                 raise ValueError(f"--{field.name}: {value} is out of range; it must be {wanted}")
 
     @classmethod
@@ -186,6 +186,9 @@ class MachineSettings(Group):
         "auto",
         "auto = the first of cuda, mps (Apple's GPU) and cpu that is there",
         choices=("auto", "cpu", "cuda", "mps"),
+    )
+    threads: int = setting(
+        0, "CPU threads; 0 = PyTorch's choice, one for each core", at_least=0, at_most=1024
     )
 
 

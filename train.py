@@ -193,6 +193,11 @@ class Trainer:
         """The epoch of the lowest valid NLL."""
         return min(self.history, key=lambda epoch: epoch.valid, default=None)
 
+    @property
+    def weights_path(self) -> Path:
+        """The file of the best weights so far."""
+        return self.folder / "model.safetensors"
+
     def resume(self) -> None:
         """Go back to where training stood as the run's folder has it, or to the start."""
         path = self.folder / "state.safetensors"
@@ -217,9 +222,7 @@ class Trainer:
         except KeyboardInterrupt:
             print("stopped; what is best so far is evaluated and kept")
             if not self.history:
-                save_model(
-                    self.folder / "model.safetensors", self.model, {**self.record, "best_epoch": 0}
-                )
+                save_model(self.weights_path, self.model, {**self.record, "best_epoch": 0})
             return False
         return True
 
@@ -267,7 +270,7 @@ class Trainer:
         """Write the run's files as they stand after an epoch."""
         if self.best is self.history[-1]:
             record = {**self.record, "best_epoch": self.best.epoch, "valid_nll": self.best.valid}
-            save_model(self.folder / "model.safetensors", self.model, record)
+            save_model(self.weights_path, self.model, record)
         lines = [asdict(epoch) for epoch in self.history]
         with (
             whole_file(self.folder / "metrics.csv") as temporary,
