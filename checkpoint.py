@@ -77,12 +77,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Record]:
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})["pianolstm"])
+            newer = record["format"] > FORMAT
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no dict
-    except KeyError:
+    except (KeyError, TypeError):
         raise InputError(f"{path}: not a file of this program (it has no settings in it)") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable weights file ({error})") from None
-    if record["format"] > FORMAT:
+    if newer:
         raise InputError(f"{path}: written by a newer version of this program; update it")
     return tensors, record
 
@@ -105,9 +106,12 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[PianoLST
         with torch.device("meta"):
             model = PianoLSTM(ModelSettings.from_dict(record["model"]))
         model.load_state_dict(tensors, assign=True)
+        for name, tensor in tensors.items():
+            if tensor.dtype != torch.float32 or not tensor.isfinite().all():
+                raise ValueError(f"{name} holds what are no float32 numbers")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: settings and weights don't fit ({one_line(error)})") from None
-    return model.requires_grad_(True).to(device).eval(), record
+    return model.to(device).eval(), record
 
 
 def save_state(
@@ -139,6 +143,11 @@ def load_state(path: Path, model: PianoLSTM, optimizer: torch.optim.Optimizer) -
                 index, moment = rest.split(".")
                 moments.setdefault(int(index), {})[moment] = tensor
         model.load_state_dict(weights)
+        parameters = dict(enumerate(model.parameters()))
+        for number, kept in moments.items():
+            shapes = {moment.shape for moment in kept.values() if moment.ndim}
+            if shapes != {parameters[number].shape}:
+                raise ValueError(f"the optimizer's moments of weight {number} have another shape")
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
     except (KeyError, ValueError, RuntimeError) as error:
@@ -219,8 +228,8 @@ def read_settings(folder: Path) -> Settings:
         raise InputError(f"{folder}: not the folder of a run (it has no settings.json)")
     try:
         return Settings.from_dict(read_json(path)["settings"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: not the settings of a run ({one_line(error)})") from None
 
 
 def find_weights(where: str | None) -> Path:

@@ -207,7 +207,8 @@ def fetch(address: str, path: Path, sha256: str | None) -> None:
         path.open("wb") as file,
         tqdm(unit="B", unit_scale=True, desc=Path(address).name, leave=False) as bar,
     ):
-        bar.total = int(response.headers.get("Content-Length") or 0) or None
+        length = response.headers.get("Content-Length") or ""
+        bar.total = int(length) if length.isdecimal() else None
         while block := response.read(2**16):
             size += len(block)
             if size > MAX_DOWNLOAD_BYTES:

@@ -9,9 +9,6 @@ same frames as `.mat` files (Bai, Kolter and Koltun 2018, arXiv:1803.01271), Sta
 """
 
 import hashlib
-import io
-import pickle
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from files import InputError, one_line, whole_file
 from midi import LOWEST, Counts, K, midi_to_roll
+from unpickle import Array, unpickle
 
 SPLITS = ("train", "valid", "test")
 UNREADABLE_SHARE = 0.05  # a folder with more damaged files than this is refused
@@ -92,34 +90,6 @@ def fingerprint(splits: Splits) -> str:
 # ---- pickle --------------------------------------------------------------------------------------
 
 
-class RollUnpickler(pickle.Unpickler):
-    """Builds containers, numbers and numpy arrays, and refuses everything else unbuilt."""
-
-    MAKERS = frozenset(
-        {
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("numpy.core.multiarray", "_reconstruct"),  # NumPy 1
-            ("numpy.core.multiarray", "scalar"),
-            ("numpy.core.numeric", "_frombuffer"),
-            ("numpy._core.multiarray", "_reconstruct"),  # NumPy 2
-            ("numpy._core.multiarray", "scalar"),
-            ("numpy._core.numeric", "_frombuffer"),
-            ("_codecs", "encode"),  # how Python 3 writes bytes for Python 2 to read
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return one of the makers of numpy arrays.
-
-        Raises:
-            UnpicklingError: the pickle names anything else.
-        """
-        if (module, name) in self.MAKERS:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no piano-roll needs")
-
-
 def read_pickle(path: Path) -> Splits:
     """Read a dict of splits; a split is tunes, a tune is steps, a step the MIDI numbers that sound.
 
@@ -127,8 +97,7 @@ def read_pickle(path: Path) -> Splits:
     tune as one (T, 88) array.
     """
     try:
-        # latin1 turns Python 2's byte strings, numpy buffers among them, into str without loss.
-        loaded = RollUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        loaded = unpickle(path.read_bytes())
     except Exception as error:  # a damaged pickle raises nearly anything; nothing of it is kept
         raise InputError(
             f"{path}: not a pickle, .mat or .npz of piano-rolls, nor a folder of MIDI"
@@ -148,6 +117,7 @@ def roll_from_steps(steps: Any) -> np.ndarray:
     Raises:
         ValueError: a note that is no whole number from 21 to 108.
     """
+    steps = steps.cells if isinstance(steps, Array) else steps
     if isinstance(steps, np.ndarray) and steps.ndim == 2:
         return as_roll(steps)
     counts = [len(step) for step in steps]
@@ -194,16 +164,18 @@ def read_mat(path: Path) -> Splits:
 def read_npz(path: Path) -> Splits:
     """Read what `write_npz` wrote."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             splits = {}
             for split in SPLITS:
                 lengths = arrays[f"{split}_lengths"]
                 frames = np.unpackbits(arrays[f"{split}_frames"], axis=1, count=K).astype(bool)
+                if arrays[f"{split}_frames"].shape != (len(frames), K // 8):
+                    raise ValueError("another number of keys")
                 if lengths.min(initial=1) < 1 or lengths.sum() != len(frames):
                     raise ValueError("the lengths do not add up")
                 splits[split] = np.split(frames, np.cumsum(lengths)[:-1])
             return splits
-    except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged archives raise nearly anything
         raise InputError(f"{path}: not an .npz of piano-rolls ({one_line(error)})") from None
 
 
@@ -226,10 +198,12 @@ def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str
     Without them a file's split is decided by its name alone: SHA-256 modulo 10, where 0 to 7 is
     train, 8 valid, 9 test. So a file stays where it is when others come and go.
     """
-    named = all((folder / split).is_dir() for split in SPLITS)
+    named = any((folder / split).is_dir() for split in SPLITS)
+    if named and (missing := [split for split in SPLITS if not (folder / split).is_dir()]):
+        raise InputError(f"{folder}: has no folder {', '.join(missing)}/ beside the other splits")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and looks_like_midi(path))
-    if named:
-        files = [path for path in files if path.relative_to(folder).parts[0] in SPLITS]
+    beside = [path for path in files if named and path.relative_to(folder).parts[0] not in SPLITS]
+    files = [path for path in files if path not in beside]
     if not files:
         raise InputError(f"{folder}: no MIDI files in this folder")
     splits: Splits = {split: [] for split in SPLITS}
@@ -252,8 +226,9 @@ def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str
     off_keys, too_short = (sum(column) for column in zip(*counted, strict=True))
     remarks = [
         f"{folder}: {len(counted)} of {len(files)} MIDI files read; left out: {off_keys} notes off"
-        f" the 88 keys, {too_short} notes shorter than half a frame"
+        f" the 88 keys, {too_short} notes that begin and end at the same frame"
     ]
+    remarks += [f"{path}: left out, it is in none of train/ valid/ test/" for path in beside]
     return splits, remarks + damaged
 
 

@@ -20,6 +20,7 @@ import torch
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from tqdm import tqdm
 
@@ -107,13 +108,16 @@ def struck_string(phase: np.ndarray) -> np.ndarray:
 
     The sum of eight partials, the k-th at amplitude 1/k and gone k times as fast; a stiff string's
     partials are a little sharp, f_k = k f sqrt(1 + B k^2) (Fletcher and Rossing, "The Physics of
-    Musical Instruments", section 12.3). pretty_midi adds the decay of the whole note.
+    Musical Instruments", section 12.3). Partials that the sample rate can't hold are left out.
+    pretty_midi adds the decay of the whole note.
     """
     stiffness, decay = 4e-4, 1.2e-3  # B, and the first partial's decay for each radian
-    return sum(
-        np.sin(phase * k * np.sqrt(1 + stiffness * k * k)) * np.exp(-decay * k * phase) / k
-        for k in range(1, 9)
-    )
+    wave, step = np.zeros_like(phase), phase[1] if len(phase) > 1 else 0.0
+    for k in range(1, 9):
+        partial = k * np.sqrt(1 + stiffness * k * k)
+        if partial * step < np.pi:  # below half the sample rate
+            wave += np.sin(partial * phase) * np.exp(-decay * k * phase) / k
+    return wave
 
 
 def synthesize(midi: pretty_midi.PrettyMIDI, seconds: float) -> np.ndarray:
@@ -151,8 +155,10 @@ def draw_roll(roll: np.ndarray, frame_beats: float, title: str) -> Figure:
         zorder=2,
     )
     axes.add_collection(bars)
-    octaves = [key for key in range(low, high + 1) if (key + LOWEST) % 12 == 0]
-    axes.set_yticks(octaves, [pretty_midi.note_number_to_name(key + LOWEST) for key in octaves])
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=16, steps=[1, 2, 4, 8], integer=True))
+    named = [key for key in range(low, high + 1) if (key + LOWEST) % 12 == 0]  # every C,
+    named = named or [int(sounding[0])]  # or the lowest note where none is in sight
+    axes.set_yticks(named, [pretty_midi.note_number_to_name(key + LOWEST) for key in named])
     axes.set(title=title, xlabel="time (beats)", ylabel="pitch")
     axes.set(xlim=(0, beats), ylim=(low - 0.5, high + 0.5))
     axes.spines[["top", "right"]].set_visible(False)

@@ -8,10 +8,10 @@ python main.py --evaluate runs/NAME --json     the scores of a run again, from i
 """
 
 import argparse
-import dataclasses
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,7 @@ def resumed_settings(flags: argparse.Namespace, parser: Parser) -> Settings:
                 f"--{name}: a run that goes on keeps its own; start a new one to change it"
             )
     try:
-        return Settings.of(
-            lambda name, group: dataclasses.replace(getattr(saved, name), **group.given(flags))
-        )
+        return Settings.of(lambda name, group: replace(getattr(saved, name), **group.given(flags)))
     except ValueError as error:
         parser.error(str(error))
 
@@ -96,6 +94,8 @@ def train_run(settings: Settings, flags: argparse.Namespace, resumed: Path | Non
     device = checkpoint.use_machine(settings.machine)
     corpus = load(settings.data, named=hasattr(flags, "dataset"))
     report(corpus)
+    if settings.data.data is None:  # the set that was named, or the one that stands in for it
+        settings = replace(settings, data=replace(settings.data, dataset=corpus.name))
     primer_roll(settings.sample, corpus.frame_beats)  # a wrong one is better known before training
     datasets = {split: RollDataset(rolls) for split, rolls in corpus.splits.items()}
     baselines = Baselines(datasets["train"])
@@ -118,7 +118,7 @@ def train_run(settings: Settings, flags: argparse.Namespace, resumed: Path | Non
             **identity(corpus),
             "frame_beats": corpus.frame_beats,
             "seed": settings.run.seed,
-            "train": dataclasses.asdict(settings.train),
+            "train": asdict(settings.train),
         },
     )
     trainer.resume()
@@ -165,7 +165,7 @@ def finish_run(
     """Score the best weights, draw the losses, play, and say where everything is."""
     folder = trainer.folder
     model, record = checkpoint.load_model(trainer.weights_path, trainer.device)
-    results = score(model, record, datasets, baselines, trainer.device)
+    results = identity(corpus) | score(model, record, datasets, baselines, trainer.device)
     results["seconds"] = sum(epoch.seconds for epoch in trainer.history)
     checkpoint.write_json(folder / "results.json", results)
     if trainer.history:
@@ -205,12 +205,11 @@ def score(
     baselines: Baselines,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Return the contents of `results.json` but for the seconds."""
-    results = {name: record.get(name) for name in ("dataset", "fingerprint", "seed", "best_epoch")}
-    results["seconds"] = None
+    """Return what `results.json` says of a model; how long it took is not known here."""
+    results = {name: record.get(name) for name in ("seed", "best_epoch", "seconds")}
     for split in ("valid", "test"):
         results[split] = {
-            **dataclasses.asdict(evaluate(model, datasets[split], device)),
+            **asdict(evaluate(model, datasets[split], device)),
             "marginal": baselines.marginal(datasets[split]),
             "copy_previous": baselines.copy_previous(datasets[split]),
         }
@@ -226,8 +225,8 @@ def evaluate_files(flags: argparse.Namespace, parser: Parser) -> int:
     if corpus.fingerprint != record["fingerprint"]:
         print(f"note: {path} was trained on other data: {record['dataset']}", file=sys.stderr)
     datasets = {split: RollDataset(rolls) for split, rolls in corpus.splits.items()}
-    results = score(model, record, datasets, Baselines(datasets["train"]), device)
-    results |= identity(corpus)
+    baselines = Baselines(datasets["train"])
+    results = identity(corpus) | score(model, record, datasets, baselines, device)
     if (path.parent / "results.json").is_file():
         results["seconds"] = checkpoint.read_json(path.parent / "results.json").get("seconds")
     if flags.json:
@@ -245,7 +244,7 @@ def data_of(path: Path, record: checkpoint.Record, given: dict[str, Any]) -> Dat
     """
     if not {"data", "dataset"} & given.keys():
         if (path.parent / "settings.json").is_file():
-            given = dataclasses.asdict(checkpoint.read_settings(path.parent).data) | given
+            given = asdict(checkpoint.read_settings(path.parent).data) | given
         if not given.get("data"):
             given["dataset"] = record["dataset"]
     try:

@@ -26,7 +26,7 @@ class Counts(NamedTuple):
     """Notes of a MIDI file that its roll can't hold."""
 
     off_keys: int  # above or below the 88 keys
-    too_short: int  # starting and ending at the same frame once rounded
+    too_short: int  # beginning and ending at the same frame once rounded
 
 
 def midi_to_roll(path: str | Path, frame_beats: float) -> tuple[np.ndarray, Counts]:
@@ -59,7 +59,7 @@ def midi_to_roll(path: str | Path, frame_beats: float) -> tuple[np.ndarray, Coun
         raise InputError(f"{path}: not a readable MIDI file ({one_line(error)})") from None
     held = [(key, start, end) for key, start, end in notes if 0 <= key < K and start < end]
     if not held and not marked:
-        raise InputError(f"{path}: no note on the 88 keys lasts half a frame")
+        raise InputError(f"{path}: no note on the 88 keys that lasts a frame")
     roll = np.zeros((max([end for _, _, end in held] + marked), K), dtype=bool)
     for key, start, end in held:
         roll[start:end, key] = True
@@ -81,7 +81,7 @@ def roll_to_midi(
 ) -> pretty_midi.PrettyMIDI:
     """Return a roll, (T, 88) bool, column 0 = MIDI 21, as MIDI; a key held over frames is one note.
 
-    `data.midi_to_roll` reads it back cell for cell: a text event marks where the roll ends, so that
+    `midi_to_roll` reads it back cell for cell: a text event marks where the roll ends, so that
     silence at its end is kept too.
 
     Args:
@@ -97,9 +97,10 @@ def roll_to_midi(
     def seconds(frame: int) -> float:
         return float(midi.tick_to_time(round(frame * frame_beats * TICKS_PER_BEAT)))
 
+    end_of_roll = seconds(len(roll))  # first: pretty_midi's table of times then grows only once
     for key, start, end in held_notes(roll):
         note = pretty_midi.Note(velocity, key + LOWEST, seconds(start), seconds(end))
         instrument.notes.append(note)
     midi.instruments.append(instrument)
-    midi.text_events.append(pretty_midi.Text(END_OF_ROLL, seconds(len(roll))))
+    midi.text_events.append(pretty_midi.Text(END_OF_ROLL, end_of_roll))
     return midi

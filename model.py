@@ -18,6 +18,7 @@ from torch.nn import functional
 from settings import ModelSettings
 
 KEYS = 88
+COLDEST = 1e-4  # below this temperature nothing but the likeliest is ever drawn
 State = tuple[Tensor, Tensor]  # what the LSTM has heard: hidden and cell, each (layers, B, H)
 
 
@@ -62,7 +63,7 @@ class BernoulliHead(nn.Module):
     ) -> Tensor:
         """Draw a frame for each row: (F, H) -> (F, K) of 0 and 1."""
         logits = self.logits(hidden)
-        if temperature == 0:
+        if temperature < COLDEST:
             return (logits > 0).to(hidden.dtype)
         return torch.bernoulli(torch.sigmoid(logits / temperature), generator=generator)
 
@@ -110,7 +111,7 @@ class ChordHead(nn.Module):
         classes = torch.arange(frames.shape[1] + 1, device=frames.device)
         # The choice before, or for a frame's first a class above all.
         previous = choice.roll(1).where(frame == frame.roll(1), len(classes))
-        previous[0] = len(classes)
+        previous[:1] = len(classes)
         open_ = classes < previous[:, None]  # (S, K+1) the classes still to choose from
         chosen = (chain[frame] * ~open_)[:, 1:]  # (S, K)
         # index_select, not [frame]: the gradient of that is summed in whatever order threads come.
@@ -133,7 +134,7 @@ class ChordHead(nn.Module):
             # Stop stays open to those that have stopped: they choose it again.
             shut = (classes >= previous) & (classes > 0)
             logits = logits.masked_fill(shut, -torch.inf)
-            if temperature == 0:
+            if temperature < COLDEST:
                 previous = logits.argmax(dim=1, keepdim=True)
             else:
                 odds = torch.softmax(logits / temperature, dim=1)

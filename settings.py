@@ -10,6 +10,7 @@ generation" (2021), which took its training loop from PyTorch's word-language-mo
 
 import argparse
 import dataclasses
+import math
 import os
 import typing
 from collections.abc import Callable, Mapping
@@ -71,8 +72,10 @@ class Group:
             choices = field.metadata["choices"]
             if choices and value not in choices:
                 raise ValueError(f"--{field.name}: {value!r} is not one of {', '.join(choices)}")
-            # `not within` also catches NaN, which is within nothing.
-            if not all(WITHIN[word](value, bound) for word, bound in limits.items()):
+            # `not within` also catches NaN, which is within nothing; infinity is never meant.
+            if value == math.inf or not all(
+                WITHIN[word](value, bound) for word, bound in limits.items()
+            ):
                 wanted = " and ".join(f"{word} {bound}" for word, bound in limits.items())
                 raise ValueError(f"--{field.name}: {value} is out of range; it must be {wanted}")
 
@@ -120,14 +123,14 @@ class DataSettings(Group):
         None, "train on this instead: a pickle, .mat or .npz file, or a folder of MIDI files"
     )
     data_dir: str = setting(
-        lambda: os.environ.get("PIANO_DATA_DIR", "datasets"),
+        lambda: os.environ.get("PIANO_DATA_DIR") or "datasets",
         "folder of the named sets; PIANO_DATA_DIR in the environment sets it too",
     )
     # The benchmark's Nottingham has two frames a beat. Only MIDI leaves the choice to us.
     frame_beats: float = setting(
         0.5,
         "length of a frame read from MIDI, in beats (0.5 = an eighth note)",
-        above=0,
+        at_least=0.01,
         at_most=16,
     )
 
@@ -207,7 +210,7 @@ class SampleSettings(Group):
     primer_notes: str | None = setting(
         None, "start from these: chords of one beat, as names or MIDI numbers, e.g. 'C4,E4,G4 67'"
     )
-    bpm: float = setting(120.0, "tempo in beats a minute", at_least=10, at_most=1000)
+    bpm: float = setting(120.0, "tempo in beats a minute", at_least=10, at_most=300)
     velocity: int = setting(80, "loudness of each note (MIDI velocity)", at_least=1, at_most=127)
     program: int = setting(
         0, "instrument (General MIDI program, 0 = grand piano)", at_least=0, at_most=127
@@ -267,7 +270,11 @@ GROUPS: dict[str, type[Group]] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line."""
+    """An argument parser that says what is wrong in one line, and takes no flag cut short."""
+
+    def __init__(self, **options: Any) -> None:
+        """Take the options of argparse's own."""
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> typing.NoReturn:
         """Print the message on one line of stderr and exit with status 2."""
@@ -281,7 +288,10 @@ def add_flags(parser: argparse.ArgumentParser, *groups: type[Group]) -> None:
         types, blank = typing.get_type_hints(group), group()
         for field in dataclasses.fields(group):
             kind, default = plain(types[field.name]), getattr(blank, field.name)
-            effect = field.metadata["effect"].replace("%", "%%")
+            effect = field.metadata["effect"]
+            if default is not None and default is not False:
+                effect += f" (default: {default})"
+            effect = effect.replace("%", "%%")  # argparse would fill it in
             if kind is bool:
                 section.add_argument(
                     f"--{field.name}", action="store_true", default=argparse.SUPPRESS, help=effect
@@ -294,5 +304,5 @@ def add_flags(parser: argparse.ArgumentParser, *groups: type[Group]) -> None:
                 metavar=None if field.metadata["choices"] else kind.__name__.upper(),
                 # A flag that was not given leaves no trace, so that what was given is known.
                 default=argparse.SUPPRESS,
-                help=effect if default is None else f"{effect} (default: {default})",
+                help=effect,
             )

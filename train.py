@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from checkpoint import Record, load_state, save_model, save_state
 from data import Batch, RollDataset, batches, chunks
-from files import whole_file
+from files import InputError, whole_file
 from model import PianoLSTM, first_rows
 from settings import TrainSettings
 
@@ -67,7 +67,7 @@ def evaluate(
             hidden, state = model(chunk.inputs, first_rows(state, len(chunk.inputs)))
             nll = model.head.nll(hidden[chunk.scored], chunk.targets[chunk.scored])
             grid = torch.zeros(len(batch.lengths), chunk.scored.shape[1], dtype=torch.float64)
-            grid[: len(chunk.inputs)][chunk.scored.cpu()] = nll.double().cpu()
+            grid[: len(chunk.inputs)][chunk.scored.cpu()] = nll.cpu().double()
             if accuracy:
                 counted = chunk.scored.clone()
                 counted[:, : 0 if grids else 1] = False
@@ -145,6 +145,11 @@ class Epoch:
     frames_per_second: float
 
 
+def best_of(history: Sequence[Epoch]) -> Epoch:
+    """Return the epoch of the lowest valid NLL, the first of several."""
+    return min(history, key=lambda epoch: epoch.valid)
+
+
 def describe(epoch: Epoch) -> str:
     """Return a line for the person who watches."""
     return (
@@ -189,11 +194,6 @@ class Trainer:
         self.history: list[Epoch] = []
 
     @property
-    def best(self) -> Epoch | None:
-        """The epoch of the lowest valid NLL."""
-        return min(self.history, key=lambda epoch: epoch.valid, default=None)
-
-    @property
     def weights_path(self) -> Path:
         """The file of the best weights so far."""
         return self.folder / "model.safetensors"
@@ -203,7 +203,10 @@ class Trainer:
         path = self.folder / "state.safetensors"
         if path.is_file():
             record = load_state(path, self.model, self.optimizer)
-            self.history = [Epoch(**line) for line in record["history"]]
+            try:
+                self.history = [Epoch(**line) for line in record["history"]]
+            except (KeyError, TypeError):
+                raise InputError(f"{path}: not the state of a run (no history of epochs)") from None
 
     def fit(self) -> bool:
         """Train up to the last epoch; return whether it got there.
@@ -216,8 +219,9 @@ class Trainer:
         """
         try:
             while len(self.history) < self.settings.epochs:
-                self.history.append(self.epoch(len(self.history) + 1))
-                self.keep()
+                epoch = self.epoch(len(self.history) + 1)
+                self.keep([*self.history, epoch])
+                self.history.append(epoch)
                 print(describe(self.history[-1]), flush=True)
         except KeyboardInterrupt:
             print("stopped; what is best so far is evaluated and kept")
@@ -249,7 +253,10 @@ class Trainer:
                 bar.update(int(batch.lengths.sum()))
                 bar.set_postfix_str(f"{total / frames:.3f} nats/frame", refresh=False)
         seconds = time.perf_counter() - began
-        return Epoch(number, total / frames, self.validate(), seconds, frames / seconds)
+        valid = self.validate()
+        if not math.isfinite(valid):
+            raise DivergedError(f"epoch {number}: the valid NLL is {valid}; try a lower --lr")
+        return Epoch(number, total / frames, valid, seconds, frames / seconds)
 
     def learn(self, batch: Batch) -> float:
         """Take an optimizer step for each chunk of a batch; return the batch's NLL in nats."""
@@ -266,12 +273,13 @@ class Trainer:
             total += nll.detach().sum()
         return float(total)
 
-    def keep(self) -> None:
-        """Write the run's files as they stand after an epoch."""
-        if self.best is self.history[-1]:
-            record = {**self.record, "best_epoch": self.best.epoch, "valid_nll": self.best.valid}
+    def keep(self, history: Sequence[Epoch]) -> None:
+        """Write the run's files as they stand after the last epoch of this history."""
+        last, best = history[-1], best_of(history)
+        if best is last:
+            record = {**self.record, "best_epoch": last.epoch, "valid_nll": last.valid}
             save_model(self.weights_path, self.model, record)
-        lines = [asdict(epoch) for epoch in self.history]
+        lines = [asdict(epoch) for epoch in history]
         with (
             whole_file(self.folder / "metrics.csv") as temporary,
             temporary.open("w", encoding="utf-8", newline="") as file,
@@ -294,7 +302,7 @@ def plot_losses(
     epochs = [epoch.epoch for epoch in history]
     axes.plot(epochs, [epoch.train for epoch in history], ".-", color="#7a8a99", label="train")
     axes.plot(epochs, [epoch.valid for epoch in history], ".-", color="#c0392b", label="valid")
-    best = min(history, key=lambda epoch: epoch.valid)
+    best = best_of(history)
     axes.plot(best.epoch, best.valid, "o", color="#c0392b", markersize=9, fillstyle="none")
     axes.annotate(
         f"best: {best.valid:.2f}", (best.epoch, best.valid), (0, 10), textcoords="offset points",
@@ -308,7 +316,7 @@ def plot_losses(
         )  # fmt: skip
     axes.set(title=title, xlabel="epoch", ylabel="negative log-likelihood (nats per frame)")
     axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower left", ncols=2)
     with whole_file(path) as temporary:

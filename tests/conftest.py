@@ -1,0 +1,75 @@
+"""What the tests share. No test reaches the network, or writes outside its own tmp_path."""
+
+import os
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+# The same examples in every run, however slow the machine; tmp_path may be shared by examples.
+hypothesis.settings.register_profile(
+    "stable",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("stable")
+
+Steps = list[tuple[int, ...]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Compute in one thread: for work this small, more of them only wait for one another."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Return the folder of the real sets; skip where the environment names none."""
+    folder = os.environ.get("PIANO_DATA_DIR")
+    if not folder:
+        pytest.skip("PIANO_DATA_DIR names no folder with the benchmark's files")
+    return Path(folder)
+
+
+@pytest.fixture
+def tiny_steps() -> dict[str, list[Steps]]:
+    """Seven tunes of 2 to 6 frames, as the MIDI numbers that sound."""
+    return {
+        "train": [
+            [(60, 64, 67), (60, 64, 67), (), (65,)],
+            [(21,), (108,)],
+            [(62,), (62, 66), (62, 69), (), (62,), (50, 62)],
+        ],
+        "valid": [[(59, 62), (60,)], [(), (72,), (71, 79)]],
+        "test": [[(48, 52), (48, 52), (55,)], [(100,), (), (), (99,)]],
+    }
+
+
+@pytest.fixture
+def tiny_splits(tiny_steps: dict[str, list[Steps]]) -> dict[str, list[np.ndarray]]:
+    """Return the rolls of `tiny_steps`, (T, 88) bool."""
+    splits: dict[str, list[np.ndarray]] = {}
+    for split, tunes in tiny_steps.items():
+        splits[split] = []
+        for steps in tunes:
+            roll = np.zeros((len(steps), 88), dtype=bool)
+            for frame, notes in enumerate(steps):
+                for note in notes:
+                    roll[frame, note - 21] = True
+            splits[split].append(roll)
+    return splits
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError(f"a test reached for the network: {args[0]}")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)

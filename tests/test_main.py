@@ -1,0 +1,372 @@
+"""The two commands, as their users call them: flags in, files and one-line errors out."""
+
+import dataclasses
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+import checkpoint
+import corpora
+import generate
+import main
+from files import InputError, run_program
+from midi import midi_to_roll
+from settings import GROUPS, PlaySettings
+
+HOME = Path(__file__).parent.parent
+SMALL = ["--embed_size=8", "--hidden_size=8", "--latent_size=3", "--epochs=2", "--seconds=2"]
+
+
+def tunes(seed, count):
+    """Random tunes as the ICML pickles have them: steps of MIDI numbers."""
+    generator = np.random.default_rng(seed)
+    return [
+        [tuple(generator.choice(np.arange(48, 84), 3, replace=False).tolist()) for _ in range(30)]
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture
+def pickled(tmp_path, monkeypatch):
+    """The path of a small set of piano-rolls; the program runs in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PIANO_DATA_DIR", raising=False)
+    path = tmp_path / "small set.pickle"
+    path.write_bytes(
+        pickle.dumps({"train": tunes(1, 6), "valid": tunes(2, 2), "test": tunes(3, 2)})
+    )
+    return path
+
+
+def call(program, *flags):
+    """Run a command within this process, as its `__main__` does; return the exit status."""
+    with pytest.raises(SystemExit) as exit_:
+        run_program(lambda: program.main([str(flag) for flag in flags]))
+    return exit_.value.code
+
+
+# ---- a run ---------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_every_file_that_was_promised(pickled, capsys):
+    assert call(main, "--data", pickled, *SMALL) == 0
+    [run] = Path("runs").iterdir()
+    assert re.fullmatch(r"\d{8}-\d{6}-small-set", run.name)
+    samples = [
+        f"samples/sample-3111-{i}.{kind}" for i in range(1, 5) for kind in ("mid", "wav", "png")
+    ]
+    wanted = [
+        "settings.json", "metrics.csv", "loss.png", "model.safetensors", "state.safetensors",
+        "results.json", *samples,
+    ]  # fmt: skip
+    found = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()]
+    assert sorted(found) == sorted(wanted)
+    printed = capsys.readouterr().out
+    for words in ("copy the previous frame", "constant marginal", "first frame scored", str(run)):
+        assert words in printed
+
+
+def test_results_have_the_promised_keys_and_evaluate_prints_them_again(pickled, capsys):
+    call(main, "--data", pickled, *SMALL, "--run_dir=run")
+    results = json.loads(Path("run/results.json").read_text())
+    assert set(results) == {
+        "dataset", "fingerprint", "seed", "best_epoch", "seconds", "valid", "test"
+    }  # fmt: skip
+    for split in ("valid", "test"):
+        assert set(results[split]) == {
+            "nll", "nll_first_frame_scored", "nll_per_tune_mean", "marginal", "copy_previous",
+            "frame_accuracy", "frames",
+        }  # fmt: skip
+    assert results["test"]["frames"] == 60
+    capsys.readouterr()
+    assert call(main, "--evaluate", "run", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == results
+    assert call(main, "--evaluate", "run/model.safetensors", "--data", pickled) == 0
+    assert f"{results['test']['nll']:.3f}" in capsys.readouterr().out
+
+
+def test_every_flag_is_kept_in_settings_json(pickled):
+    flags = {
+        "batch_size": 64, "lr": 0.002, "embed_size": 20, "hidden_size": 12, "latent_size": 5,
+        "layers": 2, "dropout": 0.1, "epochs": 1, "bptt": 7, "clip": 0.5, "seed": 5, "threads": 1,
+        "device": "cpu", "num_samples": 1, "seconds": 1.5, "temperature": 0.9, "bpm": 90.0,
+        "velocity": 70, "program": 6, "primer_notes": "C4 E4,G4", "frame_beats": 0.25,
+    }  # fmt: skip
+    assert (
+        call(main, "--data", pickled, "--run_dir=run", *(f"--{k}={v}" for k, v in flags.items()))
+        == 0
+    )
+    groups = json.loads(Path("run/settings.json").read_text())["settings"]
+    kept = {name: value for group in groups.values() for name, value in group.items()}
+    assert flags.items() <= kept.items()
+    with safe_open("run/model.safetensors", framework="pt") as weights:
+        assert weights.get_slice("lstm.weight_hh_l1").get_shape() == [4 * 12, 12]
+        assert weights.get_slice("embedding.weight").get_shape() == [20, 88]
+        assert weights.get_slice("head.context.weight").get_shape() == [5, 12]
+
+
+def test_the_same_seed_gives_the_same_files(pickled):
+    for name, seed in (("one", 4), ("two", 4), ("other", 5)):
+        call(
+            main, "--data", pickled, *SMALL, f"--seed={seed}", f"--run_dir={name}", "--dropout=0.2"
+        )
+    for file in ("model.safetensors", "samples/sample-4-2.mid", "samples/sample-4-2.wav"):
+        assert Path("one", file).read_bytes() == Path("two", file).read_bytes()
+    assert (
+        Path("one/model.safetensors").read_bytes() != Path("other/model.safetensors").read_bytes()
+    )
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(pickled):
+    call(main, "--data", pickled, *SMALL, "--dropout=0.2", "--epochs=4", "--run_dir=whole")
+    call(main, "--data", pickled, *SMALL, "--dropout=0.2", "--epochs=2", "--run_dir=halves")
+    assert call(main, "--resume", "halves", "--epochs=4") == 0
+
+    def losses(run):
+        lines = Path(run, "metrics.csv").read_text().splitlines()
+        return [line.split(",")[:3] for line in lines]  # the rest is time
+
+    assert losses("halves") == losses("whole")
+    assert len(losses("whole")) == 5
+    for file in ("samples/sample-3111-1.mid", "samples/sample-3111-4.wav"):
+        assert Path("whole", file).read_bytes() == Path("halves", file).read_bytes()
+    for file in ("model.safetensors", "state.safetensors"):
+        whole, _ = checkpoint.read_tensors(Path("whole", file))
+        halves, _ = checkpoint.read_tensors(Path("halves", file))
+        assert whole.keys() == halves.keys()
+        assert all((whole[name] == halves[name]).all() for name in whole)
+
+
+def test_resuming_refuses_another_recipe_and_other_data(pickled, capsys):
+    call(main, "--data", pickled, *SMALL, "--run_dir=run")
+    other = pickled.with_name("other.pickle")
+    other.write_bytes(pickle.dumps({split: tunes(9, 2) for split in ("train", "valid", "test")}))
+    capsys.readouterr()
+    assert call(main, "--resume", "run", "--lr=0.1") == 2
+    assert "--lr" in capsys.readouterr().err
+    assert call(main, "--resume", "run", "--data", other, "--epochs=3") == 2
+    assert "other data" in capsys.readouterr().err
+    assert call(main, "--resume", "nowhere") == 2
+
+
+def test_ctrl_c_ends_training_and_still_scores_keeps_and_plays(pickled):
+    environment = {**os.environ, "PYTHONPATH": str(HOME)}
+    command = [
+        sys.executable,
+        HOME / "main.py",
+        "--data",
+        pickled,
+        "--epochs=100000",
+        "--seconds=2",
+    ]
+    with subprocess.Popen(
+        [*command, "--hidden_size=8", "--run_dir=run"], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as program:  # fmt: skip
+        deadline = time.monotonic() + 60
+        while not Path("run/metrics.csv").is_file() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        program.send_signal(signal.SIGINT)
+        printed, complaints = program.communicate(timeout=60)
+    assert program.returncode == 130
+    assert "Traceback" not in complaints
+    assert "constant marginal" in printed
+    assert Path("run/results.json").is_file()
+    assert Path("run/samples/sample-3111-4.wav").is_file()
+
+
+def test_without_nottingham_the_run_goes_on_with_chorales_and_says_so(pickled, capsys, monkeypatch):
+    def unreachable(benchmark, folder):
+        raise InputError("no network")
+
+    def chorales():
+        generator = np.random.default_rng(0)
+        for i in range(40):
+            yield f"bwv{i}", generator.random((12, 88)) < 0.04
+
+    monkeypatch.setattr(corpora, "download", unreachable)
+    monkeypatch.setattr(corpora, "parse_chorales", chorales)
+    assert call(main, *SMALL) == 0
+    printed = capsys.readouterr()
+    notice = [line for line in printed.err.splitlines() if line.startswith("notice: ")]
+    assert len(notice) == 3
+    assert "--data PATH" in notice[1]
+    assert "chorales: NLL in nats per frame" in printed.out
+    [run] = Path("runs").iterdir()
+    assert run.name.endswith("-chorales")
+    assert json.loads((run / "results.json").read_text())["dataset"] == "chorales"
+    assert call(main, *SMALL, "--dataset=nottingham") == 2
+
+
+# ---- generate.py ---------------------------------------------------------------------------------
+
+
+def test_generate_plays_the_newest_run_without_any_model_flag(pickled, capsys):
+    call(main, "--data", pickled, *SMALL, "--run_dir=runs/old")
+    call(main, "--data", pickled, *SMALL, "--run_dir=runs/new", "--hidden_size=9")
+    os.utime("runs/old/model.safetensors", (0, 0))
+    assert call(generate, "--num_samples=2", "--seconds=3", "--seed=7", "--output_dir=out") == 0
+    assert f"runs{os.sep}new" in capsys.readouterr().out
+    found = sorted(path.name for path in Path("out").iterdir())
+    assert found == [f"sample-7-{i}.{kind}" for i in (1, 2) for kind in ("mid", "png", "wav")]
+    roll, _ = midi_to_roll("out/sample-7-1.mid", frame_beats=0.5)
+    assert len(roll) == 12  # 3 seconds of eighth notes at 120 beats a minute
+
+
+def test_generate_plays_the_model_that_comes_with_the_program_where_there_is_no_run(
+    pickled, capsys
+):
+    if not checkpoint.PRETRAINED.is_file():
+        pytest.skip("pretrained/ is not in this checkout")
+    assert call(generate, "--num_samples=1", "--seconds=2", "--seed=1") == 0
+    assert "nottingham.safetensors" in capsys.readouterr().out
+
+
+def test_generate_writes_over_nothing_unless_forced(pickled, capsys):
+    call(main, "--data", pickled, *SMALL, "--run_dir=run")
+    flags = ["run", "--num_samples=1", "--seconds=1", "--seed=3", "--output_dir=out"]
+    assert call(generate, *flags) == 0
+    before = Path("out/sample-3-1.mid").stat().st_mtime_ns
+    assert call(generate, *flags) == 2
+    assert "--force" in capsys.readouterr().err
+    assert Path("out/sample-3-1.mid").stat().st_mtime_ns == before
+    assert call(generate, *flags, "--force") == 0
+
+
+def test_generate_draws_and_says_a_seed_when_none_is_given(pickled, capsys):
+    call(main, "--data", pickled, *SMALL, "--run_dir=run")
+    capsys.readouterr()
+    assert call(generate, "run", "--num_samples=1", "--seconds=1", "--output_dir=out") == 0
+    seed = re.search(r"seed (\d+)", capsys.readouterr().out).group(1)
+    assert Path(f"out/sample-{seed}-1.mid").is_file()
+
+
+# ---- what a user did wrong -----------------------------------------------------------------------
+
+
+class Hostile:
+    """Unpickled by an ordinary reader, it makes a file."""
+
+    def __reduce__(self):
+        return os.system, ("touch ran-by-the-pickle",)
+
+
+def wrong_file(content):
+    """A flag that names a file of this content."""
+
+    def make():
+        Path("wrong").write_bytes(content)
+        return ["--data=wrong"]
+
+    return make
+
+
+def midi_folder(count):
+    """A flag that names a folder of files that are MIDI in name alone."""
+
+    def make():
+        Path("folder").mkdir()
+        for i in range(count):
+            Path(f"folder/{i}.mid").write_bytes(b"MThd and no more")
+        return ["--data=folder"]
+
+    return make
+
+
+WRONG = {
+    "missing path": lambda: ["--data=nowhere.pickle"],
+    "folder without MIDI": midi_folder(0),
+    "folder of damaged MIDI": midi_folder(3),
+    "text file": wrong_file(b"C4 E4 G4\n"),
+    "empty file": wrong_file(b""),
+    "truncated pickle": wrong_file(pickle.dumps({"train": tunes(1, 9)})[:500]),
+    "hostile pickle": wrong_file(pickle.dumps({"train": Hostile(), "valid": [], "test": []})),
+    "pickle of something else": wrong_file(pickle.dumps([1, 2, 3])),
+    "notes off the piano": wrong_file(
+        pickle.dumps({split: [[(60,), (200,)]] for split in ("train", "valid", "test")})
+    ),
+    "a single MIDI file": wrong_file(b"MThd\x00\x00\x00\x06"),
+    "damaged .mat": wrong_file(b"MATLAB 5.0 MAT-file" + bytes(200)),
+    "damaged .npz": wrong_file(b"PK\x03\x04" + bytes(200)),
+    "negative size": lambda: ["--hidden_size=-3"],
+    "zero batch": lambda: ["--batch_size=0"],
+    "learning rate that is no number": lambda: ["--lr=nan"],
+    "word for a number": lambda: ["--epochs=many"],
+    "unknown device": lambda: ["--device=tpu"],
+    "unknown data set": lambda: ["--dataset=beethoven"],
+    "unknown flag": lambda: ["--batchsize=3"],
+    "flag without its value": lambda: ["--seed"],
+    "weights that are not there": lambda: ["--evaluate=nowhere"],
+    "two commands at once": lambda: ["--evaluate=a", "--resume=b"],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_call_gets_one_line_and_status_2(name, pickled, capsys):
+    assert call(main, *WRONG[name]()) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    assert "Traceback" not in said
+    assert not Path("ran-by-the-pickle").exists()
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["nowhere"], ["--temperature=-1"], ["--primer_notes=H9"], ["--primer_notes=C12"], ["--bpm=0"]],
+)
+def test_a_wrong_call_of_generate_gets_one_line_and_status_2(flags, pickled, capsys):
+    call(main, "--data", pickled, *SMALL, "--run_dir=runs/run")
+    capsys.readouterr()
+    assert call(generate, *flags, "--output_dir=out") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    assert not Path("out").exists()
+
+
+def test_a_wrong_primer_is_told_before_training(pickled, capsys):
+    assert call(main, "--data", pickled, *SMALL, "--primer_notes=H9") == 2
+    assert not Path("runs").exists()
+
+
+def test_a_taken_run_dir_is_refused_and_left_as_it_was(pickled, capsys):
+    Path("taken").mkdir()
+    Path("taken/thesis.txt").write_text("mine")
+    assert call(main, "--data", pickled, *SMALL, "--run_dir=taken") == 2
+    assert [path.name for path in Path("taken").iterdir()] == ["thesis.txt"]
+
+
+# ---- README --------------------------------------------------------------------------------------
+
+
+def test_the_readme_has_every_flag_with_its_default():
+    readme = (HOME / "README.md").read_text(encoding="utf-8")
+    for group in (*GROUPS.values(), PlaySettings):
+        for field in dataclasses.fields(group):
+            row = re.search(rf"^\| `--{field.name}` \| ([^|]*) \|", readme, re.MULTILINE)
+            assert row, f"--{field.name} is not in the README"
+            if isinstance(field.default, (int, float, str)) and field.default is not False:
+                assert f"`{field.default}`" in row.group(1), field.name
+
+
+def test_the_commands_of_the_readme_have_flags_that_exist():
+    readme = (HOME / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^(?:pipenv run )?python (main|generate)\.py(.*)$", readme, re.MULTILINE)
+    assert len(commands) >= 8
+    known = {}
+    for program in ("main", "generate"):
+        help_ = [sys.executable, HOME / f"{program}.py", "--help"]
+        known[program] = subprocess.run(help_, capture_output=True, text=True, check=True).stdout
+    for program, words in commands:
+        for flag in re.findall(r"--\w+", words.split("#")[0]):
+            assert f"{flag} " in known[program] or f"{flag}\n" in known[program], flag
