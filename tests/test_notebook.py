@@ -19,7 +19,7 @@ def outputs(tmp_path_factory):
     shutil.copytree(HOME / "pretrained", folder / "pretrained")
     notebook = nbformat.read(HOME / "Play_with_model.ipynb", as_version=4)
     NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(folder)}}).execute()
-    assert list(folder.glob("tune-*.mid"))
+    assert list(folder.glob("samples/notebook-*.mid"))
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
