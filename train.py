@@ -6,8 +6,11 @@ together, pooled over all frames of a split (the rule of Boulanger-Lewandowski e
 
 import csv
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -134,6 +137,34 @@ class DivergedError(Exception):
     """The loss is no number any more; the best weights so far are on disk."""
 
 
+@contextmanager
+def between_steps() -> Iterator[Callable[[], None]]:
+    """Hold Ctrl-C back until the program says that it suits; give the function that says so.
+
+    An interrupt that comes in the midst of things can leave an epoch half counted, and one that
+    comes while Python clears up is lost. A second Ctrl-C does not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None  # only the main thread can be interrupted
+        return
+    asked = False
+
+    def ask(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, usual)
+
+    def pause() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    usual = signal.signal(signal.SIGINT, ask)
+    try:
+        yield pause
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One line of metrics.csv."""
@@ -192,6 +223,7 @@ class Trainer:
         self.folder, self.record = folder, record
         self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)
         self.history: list[Epoch] = []
+        self.pause: Callable[[], None] = lambda: None
 
     @property
     def weights_path(self) -> Path:
@@ -218,11 +250,12 @@ class Trainer:
             DivergedError: the loss became infinite or NaN; weights are those of the best epoch.
         """
         try:
-            while len(self.history) < self.settings.epochs:
-                epoch = self.epoch(len(self.history) + 1)
-                self.keep([*self.history, epoch])
-                self.history.append(epoch)
-                print(describe(self.history[-1]), flush=True)
+            with between_steps() as self.pause:
+                while len(self.history) < self.settings.epochs:
+                    epoch = self.epoch(len(self.history) + 1)
+                    self.keep([*self.history, epoch])
+                    self.history.append(epoch)
+                    print(describe(epoch), flush=True)
         except KeyboardInterrupt:
             print("stopped; what is best so far is evaluated and kept")
             if not self.history:
@@ -263,6 +296,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         state = None
         for chunk in chunks(batch, self.settings.bptt, self.device):
+            self.pause()
             hidden, state = self.model(chunk.inputs, first_rows(state, len(chunk.inputs)))
             nll = self.model.head.nll(hidden[chunk.scored], chunk.targets[chunk.scored])  # (F,)
             self.optimizer.zero_grad()

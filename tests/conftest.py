@@ -1,7 +1,10 @@
 """What the tests share. No test reaches the network, or writes outside its own tmp_path."""
 
+import hashlib
 import os
+import pickle
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,13 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+
+import corpora
+from corpora import Benchmark
+from data import fingerprint
+
+pytest.register_assert_rewrite("helpers", "helpers_train")  # a failed assert of theirs says why
+from helpers import Splits, mat_bytes  # noqa: E402  (only then)
 
 # The same examples in every run, however slow the machine; tmp_path may be shared by examples.
 hypothesis.settings.register_profile(
@@ -65,6 +75,55 @@ def tiny_splits(tiny_steps: dict[str, list[Steps]]) -> dict[str, list[np.ndarray
                     roll[frame, note - 21] = True
             splits[split].append(roll)
     return splits
+
+
+@pytest.fixture
+def mat(tiny_splits: Splits) -> bytes:
+    return mat_bytes(tiny_splits)
+
+
+@pytest.fixture
+def pickled(tiny_steps: Any) -> bytes:
+    return pickle.dumps(tiny_steps, protocol=2)
+
+
+@pytest.fixture
+def other(tiny_splits: Splits) -> Splits:
+    """Return other frames, of the same lengths."""
+    return {split: [roll[::-1] for roll in rolls] for split, rolls in tiny_splits.items()}
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch, tiny_splits: Splits, mat: bytes) -> Benchmark:
+    """Put a benchmark of seven tunes in the place of Nottingham, and nothing beside it."""
+    benchmark = Benchmark(
+        mat="Tiny_Set.mat",
+        mat_sha256=hashlib.sha256(mat).hexdigest(),
+        pickle="Tiny Set.pickle",
+        frame_beats=0.75,
+        counts=((3, 12), (2, 5), (2, 7)),
+        published=(("a paper", 3.5),),
+        frames_sha256=fingerprint(tiny_splits),
+    )
+    monkeypatch.setattr(corpora, "BENCHMARKS", {"nottingham": benchmark})
+    return benchmark
+
+
+@pytest.fixture
+def few_chorales(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Make a list of 60 tunes the corpus of music21; return a list that counts its readings."""
+    readings: list[int] = []
+
+    def parse() -> Iterator[tuple[str, np.ndarray]]:
+        readings.append(1)
+        for number in range(60):
+            roll = np.zeros((8, 88), dtype=bool)
+            roll[:, 30] = True
+            roll[[bool(number >> bit & 1) for bit in range(8)], 40] = True
+            yield f"bach/bwv{number}.mxl", roll
+
+    monkeypatch.setattr(corpora, "parse_chorales", parse)
+    return readings
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Playing a model: what is sampled, what a primer is, and the files, sound and picture made of it.
+"""Playing a model: what is sampled, what a primer is, and the files made of it.
 
 The command line of generate.py is tested elsewhere.
 """
@@ -18,23 +18,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from files import InputError
-from generate import (
-    count_frames,
-    draw_roll,
-    parse_chords,
-    primer_roll,
-    sample,
-    sample_rolls,
-    struck_string,
-    synthesize,
-    write_samples,
-)
-from midi import midi_to_roll, roll_to_midi
+from generate import count_frames, parse_chords, primer_roll, sample, sample_rolls, write_samples
+from helpers import RATE, K, roll_from
+from midi import midi_to_roll
 from model import PianoLSTM
 from settings import ModelSettings, SampleSettings
 
-K = 88
-RATE = 44_100
 LATENTS = [0, 4]  # the Bernoulli head, the chord head
 
 
@@ -52,14 +41,6 @@ def make_model(latent: int = 4, density: float = 0.04) -> PianoLSTM:
 
 def seeded(seed: int = 1) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-def roll_from(*frames: set[int]) -> np.ndarray:
-    """Return the roll of frames given as sets of MIDI numbers, (T, 88) bool."""
-    roll = np.zeros((len(frames), K), dtype=bool)
-    for t, notes in enumerate(frames):
-        roll[t, [note - 21 for note in sorted(notes)]] = True
-    return roll
 
 
 def notes_of(roll: np.ndarray) -> list[list[int]]:
@@ -252,161 +233,6 @@ def test_primer_chord_lasts_one_beat(frame_beats: float, frames: int) -> None:
 
 def test_without_primer_notes_the_primer_is_empty() -> None:
     assert primer_roll(SampleSettings(), 0.5).shape == (0, K)
-
-
-# ---- sound ---------------------------------------------------------------------------------------
-
-
-def amplitudes(wave: np.ndarray, *frequencies: float) -> list[float]:
-    """Return the height of the spectrum within 3 % of each frequency (Hz), as parts of the first.
-
-    The wave is weighted by Hann's window, so that one partial does not leak into the next.
-    """
-    spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave))))
-    axis = np.fft.rfftfreq(len(wave), 1 / RATE)
-    found = [spectrum[np.abs(axis - f) < 0.03 * f].max() for f in frequencies]
-    return [height / found[0] for height in found]
-
-
-def test_struck_string_has_partials() -> None:
-    phase = 2 * np.pi * 220 * np.arange(RATE // 2) / RATE
-    wave = struck_string(phase)
-    assert wave.shape == phase.shape
-    assert np.isfinite(wave).all()
-    assert wave[0] == 0
-    _, second, third = amplitudes(wave, 220, 440, 660)
-    assert 0.1 < third < second < 0.6
-    _, second, third = amplitudes(np.sin(phase), 220, 440, 660)
-    assert max(second, third) < 0.001, "the test could not tell a sine"
-
-
-def test_struck_string_dies_away() -> None:
-    wave = struck_string(2 * np.pi * 220 * np.arange(RATE) / RATE)
-    early, late = np.abs(wave[:2000]).max(), np.abs(wave[-2000:]).max()
-    assert late < early / 3
-
-
-def test_highest_key_has_no_tones_that_are_not_its_own() -> None:
-    # C8 is 4186 Hz. Its partials 6, 7 and 8, at f_k = k f sqrt(1 + 0.0004 k^2), are above half the
-    # sample rate, 22,050 Hz, and would be heard at 44,100 - f_k.
-    wave = struck_string(2 * np.pi * 4186.01 * np.arange(1000) / RATE)
-    wave *= np.hanning(2000)[1000:]  # from the blow, when partials are loudest, down to nothing
-    spectrum = np.abs(np.fft.rfft(wave, 2**14))
-    for mirrored in (18_804, 14_511, 10_188):
-        assert spectrum[round(mirrored / RATE * 2**14)] < 0.02 * spectrum.max()
-    for own in (4187, 8379):
-        assert spectrum[round(own / RATE * 2**14)] > 0.2 * spectrum.max()
-
-
-def test_no_phase_is_no_wave() -> None:
-    assert struck_string(np.zeros(0)).shape == (0,)
-
-
-@pytest.mark.parametrize(
-    "roll",
-    [
-        roll_from({60}, {60}, set(), {64}),
-        roll_from({21}),
-        roll_from({108}, {108}),
-        roll_from(set(range(21, 109))),
-        roll_from(set(), set(), {60}),
-    ],
-    ids=["notes", "lowest", "highest", "all", "late"],
-)
-def test_sound_has_its_length_and_peak(roll: np.ndarray) -> None:
-    sound = synthesize(roll_to_midi(roll, 0.5, bpm=240), seconds=0.7)
-    assert sound.dtype == np.int16
-    assert sound.shape == (30_870,)
-    assert abs(int(np.abs(sound.astype(int)).max()) - 0.9 * 32767) <= 1
-
-
-def test_sound_is_cut_where_it_should_end_without_a_click() -> None:
-    sound = synthesize(roll_to_midi(roll_from(*[{60}] * 8), 0.5), seconds=0.5)
-    assert sound.shape == (22_050,)
-    assert abs(int(sound[-1])) < 100
-    assert np.abs(sound[-2000:-500]).max() > 1000
-
-
-@pytest.mark.parametrize("frames", [1, 4])
-def test_silence_sounds_as_zeros(frames: int) -> None:
-    sound = synthesize(roll_to_midi(np.zeros((frames, K), dtype=bool), 0.5), frames * 0.25)
-    assert sound.dtype == np.int16
-    assert sound.shape == (frames * 11_025,)
-    assert not sound.any()
-
-
-def test_notes_sound_at_their_pitch_and_time() -> None:
-    sound = synthesize(roll_to_midi(roll_from({69}, {69}, set(), set(), {81}), 0.5), 1.25)
-    quarter = RATE // 4
-    silent = sound[2 * quarter : 4 * quarter]
-    assert not silent.any()
-    for start, stop, frequency in [(0, 2 * quarter, 440), (4 * quarter, 5 * quarter, 880)]:
-        piece = sound[start:stop].astype(float)
-        spectrum = np.abs(np.fft.rfft(piece))
-        loudest = np.fft.rfftfreq(len(piece), 1 / RATE)[spectrum.argmax()]
-        assert loudest == pytest.approx(frequency, rel=0.01)
-
-
-# ---- the picture ---------------------------------------------------------------------------------
-
-
-def bars_of(figure: Any) -> list[tuple[float, float, float]]:
-    """Return (start, end, middle) of the bars in a picture of a roll."""
-    (collection,) = [c for c in figure.axes[0].collections if type(c).__name__ == "PatchCollection"]
-    boxes = [path.get_extents() for path in collection.get_paths()]
-    return [(box.x0, box.x1, (box.y0 + box.y1) / 2) for box in boxes]
-
-
-def test_picture_has_a_bar_for_each_note_held() -> None:
-    roll = roll_from({60}, {60, 64}, {64}, {60})
-    bars = bars_of(draw_roll(roll, 0.5, "title"))
-    # In beats, and columns of the roll: C4 is column 39, E4 43.
-    expected = [(0.0, 1.0, 39), (0.5, 1.5, 43), (1.5, 2.0, 39)]
-    assert [list(map(float, bar)) for bar in sorted(bars)] == [
-        pytest.approx(bar) for bar in expected
-    ]
-
-
-def test_picture_names_its_axes_and_its_pitches() -> None:
-    (axes,) = draw_roll(roll_from({60}, {79}, {60}, {60}), 0.5, "Tune 7").axes
-    assert axes.get_title() == "Tune 7"
-    assert "beat" in axes.get_xlabel()
-    assert axes.get_ylabel() == "pitch"
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["C4", "C5"]
-    assert axes.get_yticks().tolist() == [39, 51]
-    assert axes.get_xlim() == (0, 2)
-    low, high = axes.get_ylim()
-    assert low < 39
-    assert high > 58
-
-
-@pytest.mark.parametrize(
-    "note",
-    [
-        60,
-        62,
-        70,
-        65,
-    ],
-)
-def test_picture_of_one_note_names_a_pitch(note: int) -> None:
-    (axes,) = draw_roll(roll_from({note}, {note}), 0.5, "t").axes
-    low, high = axes.get_ylim()
-    assert any(
-        label.get_text() and low <= y <= high
-        for label, y in zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)
-    )
-
-
-@pytest.mark.parametrize(
-    "roll",
-    [roll_from(set(), set()), roll_from({21}), roll_from({108}), roll_from(set(range(21, 109)))],
-    ids=["silent", "lowest", "highest", "all"],
-)
-def test_any_roll_can_be_drawn(roll: np.ndarray, tmp_path: Path) -> None:
-    figure = draw_roll(roll, 0.5, "t")
-    figure.savefig(tmp_path / "roll.png", dpi=30)
-    assert len(bars_of(figure)) == roll.sum()
 
 
 # ---- samples as files ----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from data import read
 from files import InputError
+from helpers import steps_of
 from midi import K, held_notes, midi_to_roll, roll_to_midi
 from settings import DataSettings, SampleSettings
 
@@ -41,11 +42,6 @@ def write_midi(path: Path, *tracks: list[Event], ticks_per_beat: int = 480) -> P
         file.tracks.append(track)
     file.save(path)
     return path
-
-
-def steps_of(roll: np.ndarray) -> list[list[int]]:
-    """Return the MIDI numbers of each frame."""
-    return [[column + 21 for column in range(88) if frame[column]] for frame in roll]
 
 
 def roll_of(*steps: tuple[int, ...]) -> np.ndarray:

@@ -1,0 +1,98 @@
+"""Sound: struck strings, each note at its pitch and time, of the length and peak asked for."""
+
+import numpy as np
+import pytest
+
+from generate import struck_string, synthesize
+from helpers import RATE, K, roll_from
+from midi import roll_to_midi
+
+
+def amplitudes(wave: np.ndarray, *frequencies: float) -> list[float]:
+    """Return the height of the spectrum within 3 % of each frequency (Hz), as parts of the first.
+
+    The wave is weighted by Hann's window, so that one partial does not leak into the next.
+    """
+    spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave))))
+    axis = np.fft.rfftfreq(len(wave), 1 / RATE)
+    found = [spectrum[np.abs(axis - f) < 0.03 * f].max() for f in frequencies]
+    return [height / found[0] for height in found]
+
+
+def test_struck_string_has_partials() -> None:
+    phase = 2 * np.pi * 220 * np.arange(RATE // 2) / RATE
+    wave = struck_string(phase)
+    assert wave.shape == phase.shape
+    assert np.isfinite(wave).all()
+    assert wave[0] == 0
+    _, second, third = amplitudes(wave, 220, 440, 660)
+    assert 0.1 < third < second < 0.6
+    _, second, third = amplitudes(np.sin(phase), 220, 440, 660)
+    assert max(second, third) < 0.001, "the test could not tell a sine"
+
+
+def test_struck_string_dies_away() -> None:
+    wave = struck_string(2 * np.pi * 220 * np.arange(RATE) / RATE)
+    early, late = np.abs(wave[:2000]).max(), np.abs(wave[-2000:]).max()
+    assert late < early / 3
+
+
+def test_highest_key_has_no_tones_that_are_not_its_own() -> None:
+    # C8 is 4186 Hz. Its partials 6, 7 and 8, at f_k = k f sqrt(1 + 0.0004 k^2), are above half the
+    # sample rate, 22,050 Hz, and would be heard at 44,100 - f_k.
+    wave = struck_string(2 * np.pi * 4186.01 * np.arange(1000) / RATE)
+    wave *= np.hanning(2000)[1000:]  # from the blow, when partials are loudest, down to nothing
+    spectrum = np.abs(np.fft.rfft(wave, 2**14))
+    for mirrored in (18_804, 14_511, 10_188):
+        assert spectrum[round(mirrored / RATE * 2**14)] < 0.02 * spectrum.max()
+    for own in (4187, 8379):
+        assert spectrum[round(own / RATE * 2**14)] > 0.2 * spectrum.max()
+
+
+def test_no_phase_is_no_wave() -> None:
+    assert struck_string(np.zeros(0)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "roll",
+    [
+        roll_from({60}, {60}, set(), {64}),
+        roll_from({21}),
+        roll_from({108}, {108}),
+        roll_from(set(range(21, 109))),
+        roll_from(set(), set(), {60}),
+    ],
+    ids=["notes", "lowest", "highest", "all", "late"],
+)
+def test_sound_has_its_length_and_peak(roll: np.ndarray) -> None:
+    sound = synthesize(roll_to_midi(roll, 0.5, bpm=240), seconds=0.7)
+    assert sound.dtype == np.int16
+    assert sound.shape == (30_870,)
+    assert abs(int(np.abs(sound.astype(int)).max()) - 0.9 * 32767) <= 1
+
+
+def test_sound_is_cut_where_it_should_end_without_a_click() -> None:
+    sound = synthesize(roll_to_midi(roll_from(*[{60}] * 8), 0.5), seconds=0.5)
+    assert sound.shape == (22_050,)
+    assert abs(int(sound[-1])) < 100
+    assert np.abs(sound[-2000:-500]).max() > 1000
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_silence_sounds_as_zeros(frames: int) -> None:
+    sound = synthesize(roll_to_midi(np.zeros((frames, K), dtype=bool), 0.5), frames * 0.25)
+    assert sound.dtype == np.int16
+    assert sound.shape == (frames * 11_025,)
+    assert not sound.any()
+
+
+def test_notes_sound_at_their_pitch_and_time() -> None:
+    sound = synthesize(roll_to_midi(roll_from({69}, {69}, set(), set(), {81}), 0.5), 1.25)
+    quarter = RATE // 4
+    silent = sound[2 * quarter : 4 * quarter]
+    assert not silent.any()
+    for start, stop, frequency in [(0, 2 * quarter, 440), (4 * quarter, 5 * quarter, 880)]:
+        piece = sound[start:stop].astype(float)
+        spectrum = np.abs(np.fft.rfft(piece))
+        loudest = np.fft.rfftfreq(len(piece), 1 / RATE)[spectrum.argmax()]
+        assert loudest == pytest.approx(frequency, rel=0.01)
