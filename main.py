@@ -99,14 +99,41 @@ def train_run(settings: Settings, flags: argparse.Namespace, resumed: Path | Non
     primer_roll(settings.sample, corpus.frame_beats)  # a wrong one is better known before training
     datasets = {split: RollDataset(rolls) for split, rolls in corpus.splits.items()}
     baselines = Baselines(datasets["train"])
+    folder = open_run(settings, corpus, resumed)
+    trainer = make_trainer(settings, corpus, datasets, baselines, device, folder)
+    trainer.resume()
+    weights = sum(parameter.numel() for parameter in trainer.model.parameters())
+    print(f"training {weights:,} weights on {device}; files go to {folder}/")
+    try:
+        status = 0 if trainer.fit() else 130
+    except DivergedError as error:
+        print(f"main.py: {error}", file=sys.stderr)
+        status = 1
+    if trainer.weights_path.is_file():
+        finish_run(settings, corpus, datasets, baselines, trainer)
+    return status
 
+
+def make_trainer(
+    settings: Settings,
+    corpus: Corpus,
+    datasets: dict[str, RollDataset],
+    baselines: Baselines,
+    device: torch.device,
+    folder: Path,
+) -> Trainer:
+    """Return a trainer of a fresh model, drawn from the seed, that starts from the marginals."""
     torch.manual_seed(settings.run.seed)
     model = PianoLSTM(settings.model)
     model.head.set_marginals(baselines.marginals.float())
     model.to(device)
 
-    folder = open_run(settings, corpus, resumed)
-    trainer = Trainer(
+    levels = [
+        ("constant marginal", baselines.marginal(datasets["valid"])),
+        ("copy the previous frame", baselines.copy_previous(datasets["valid"])),
+        *((f"{name}, test", nll) for name, nll in corpus.published[:1]),
+    ]
+    return Trainer(
         model,
         datasets["train"],
         lambda: evaluate(model, datasets["valid"], device, accuracy=False).nll,
@@ -120,18 +147,10 @@ def train_run(settings: Settings, flags: argparse.Namespace, resumed: Path | Non
             "seed": settings.run.seed,
             "train": asdict(settings.train),
         },
+        draw=lambda history: plot_losses(
+            folder / "loss.png", history, f"PianoLSTM on {corpus.name}", levels
+        ),
     )
-    trainer.resume()
-    weights = sum(parameter.numel() for parameter in model.parameters())
-    print(f"training {weights:,} weights on {device}; files go to {folder}/")
-    try:
-        status = 0 if trainer.fit() else 130
-    except DivergedError as error:
-        print(f"main.py: {error}", file=sys.stderr)
-        status = 1
-    if trainer.weights_path.is_file():
-        finish_run(settings, corpus, datasets, baselines, trainer)
-    return status
 
 
 def identity(corpus: Corpus) -> dict[str, str]:
@@ -169,12 +188,7 @@ def finish_run(
     results["seconds"] = sum(epoch.seconds for epoch in trainer.history)
     checkpoint.write_json(folder / "results.json", results)
     if trainer.history:
-        levels = [
-            ("constant marginal", results["valid"]["marginal"]),
-            ("copy the previous frame", results["valid"]["copy_previous"]),
-            *((f"{name}, test", nll) for name, nll in corpus.published[:1]),
-        ]
-        plot_losses(folder / "loss.png", trainer.history, f"PianoLSTM on {corpus.name}", levels)
+        trainer.draw(trainer.history)
     samples = folder / "samples"
     seed, frame_beats = settings.run.seed, corpus.frame_beats
     rolls = sample_rolls(model, settings.sample, seed, frame_beats)

@@ -139,8 +139,8 @@ class DataSettings(Group):
 class ModelSettings(Group):
     """Model: the sizes of embedding -> LSTM -> head."""
 
-    embed_size: int = setting(300, "width of the frame's embedding", at_least=1, at_most=65536)
-    hidden_size: int = setting(256, "width of the LSTM's state", at_least=1, at_most=65536)
+    embed_size: int = setting(300, "width of the frame's embedding", at_least=1, at_most=16384)
+    hidden_size: int = setting(256, "width of the LSTM's state", at_least=1, at_most=16384)
     layers: int = setting(1, "LSTM layers, one upon the other", at_least=1, at_most=64)
     # In the original this flag did nothing. Here it is the capacity for harmony within a frame.
     latent_size: int = setting(
@@ -148,7 +148,7 @@ class ModelSettings(Group):
         "width of the layer through which a frame's notes see one another; 0 = the 88 keys are"
         " independent (Bernoulli head)",
         at_least=0,
-        at_most=65536,
+        at_most=16384,
     )
     dropout: float = setting(
         0.0, "share of the embedding and of the LSTM's outputs dropped", at_least=0, below=1

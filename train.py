@@ -29,6 +29,9 @@ from settings import TrainSettings
 
 EVAL_BATCH = 64  # tunes; a matter of speed and memory alone
 EVAL_CHUNK = 256  # frames; likewise
+REDRAW_SECONDS = (
+    10  # between two drawings of the losses while training, which take a quarter second
+)
 
 
 # ---- evaluation ----------------------------------------------------------------------------------
@@ -204,6 +207,7 @@ class Trainer:
         device: where the model is.
         folder: the run's folder.
         record: what to write into the weights file besides the model's settings.
+        draw: draws the history; called now and then, for whoever looks on.
     """
 
     def __init__(
@@ -216,11 +220,13 @@ class Trainer:
         device: torch.device,
         folder: Path,
         record: Record,
+        draw: Callable[[Sequence[Epoch]], None] = lambda history: None,
     ) -> None:
         """Take the parts; nothing is computed yet."""
         self.model, self.train, self.validate = model, train, validate
         self.settings, self.seed, self.device = settings, seed, device
-        self.folder, self.record = folder, record
+        self.folder, self.record, self.draw = folder, record, draw
+        self.drawn_at = -math.inf  # seconds
         self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)
         self.history: list[Epoch] = []
         self.pause: Callable[[], None] = lambda: None
@@ -325,6 +331,9 @@ class Trainer:
         save_state(
             self.folder / "state.safetensors", self.model, self.optimizer, {"history": lines}
         )
+        if time.perf_counter() - self.drawn_at > REDRAW_SECONDS:
+            self.draw(history)
+            self.drawn_at = time.perf_counter()
 
 
 def plot_losses(

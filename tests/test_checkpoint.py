@@ -162,7 +162,7 @@ def damage(kind: str, path: Path) -> None:
         case "another head":
             rewrite(path, {}, model={"embed_size": 3, "hidden_size": 4, "latent_size": 0})
         case "sizes beyond all memory":
-            rewrite(path, {}, model={"hidden_size": 65536, "embed_size": 65536, "layers": 64})
+            rewrite(path, {}, model={"hidden_size": 16384, "embed_size": 16384, "layers": 64})
         case "missing tensor":
             rewrite(path, {"embedding.bias": None})
         case "one tensor more":

@@ -297,7 +297,7 @@ def test_refusal_says_what_is_allowed() -> None:
     [
         (DataSettings, "frame_beats", 16),
         (ModelSettings, "embed_size", 1),
-        (ModelSettings, "hidden_size", 65536),
+        (ModelSettings, "hidden_size", 16384),
         (ModelSettings, "layers", 64),
         (ModelSettings, "latent_size", 0),
         (ModelSettings, "dropout", 0),
@@ -373,7 +373,7 @@ def test_group_comes_back_from_its_dict(group: type[Group]) -> None:
 
 @settings(deadline=None, derandomize=True, max_examples=50)
 @given(
-    hidden=st.integers(1, 65536),
+    hidden=st.integers(1, 16384),
     dropout=st.floats(0, 1, exclude_max=True),
     lr=st.floats(0, 10, exclude_min=True),
     seed=st.integers(0, 2**63 - 1),
