@@ -28,7 +28,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from files import InputError, one_line, whole_file
+from files import InputError, make_folder, one_line, whole_file
 from model import PianoLSTM
 from settings import MachineSettings, ModelSettings, Settings
 
@@ -94,6 +94,18 @@ def save_model(path: Path, model: PianoLSTM, record: Record) -> None:
     write_tensors(path, model.state_dict(), {"model": settings, **record})
 
 
+def check_record(record: Record) -> None:
+    """See that a model's record has what playing and scoring need.
+
+    Raises:
+        KeyError, ValueError: it has not.
+    """
+    if not isinstance(record["frame_beats"], float) or not 0 < record["frame_beats"] <= 16:
+        raise ValueError("frame_beats is not a number of beats")
+    if not all(isinstance(record[name], str) for name in ("dataset", "fingerprint")):
+        raise ValueError("dataset and fingerprint are not names")
+
+
 def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[PianoLSTM, Record]:
     """Return the model of a weights file, ready to evaluate, and its record.
 
@@ -105,6 +117,7 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[PianoLST
         # No memory is taken for the sizes that a file claims before its tensors are seen to fit.
         with torch.device("meta"):
             model = PianoLSTM(ModelSettings.from_dict(record["model"]))
+        check_record(record)
         model.load_state_dict(tensors, assign=True)
         for name, tensor in tensors.items():
             if tensor.dtype != torch.float32 or not tensor.isfinite().all():
@@ -187,15 +200,18 @@ def new_run_dir(wanted: str | None, dataset: str) -> Path:
     """
     if wanted is not None:
         folder = Path(wanted)
+        if not wanted.isprintable():
+            raise InputError(f"--run_dir {wanted!r}: has characters that can't be printed")
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"--run_dir {folder}: not an empty folder; name a new one")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         return folder
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{dataset}"
     for attempt in range(1, 1000):
         folder = RUNS / (stem if attempt == 1 else f"{stem}-{attempt}")
+        make_folder(RUNS)
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir()
         except FileExistsError:  # a run started within the same second has it
             continue
         return folder
@@ -204,7 +220,8 @@ def new_run_dir(wanted: str | None, dataset: str) -> Path:
 
 def write_settings(folder: Path, settings: Settings, record: Record) -> None:
     """Keep every setting, and what else decides the numbers, in the run's `settings.json`."""
-    versions = {name: version(name) for name in ("torch", "numpy", "scipy", "pretty_midi")}
+    names = ("torch", "numpy", "scipy", "pretty_midi", "music21")
+    versions = {name: version(name) for name in names}
     write_json(
         folder / "settings.json",
         {

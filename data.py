@@ -9,6 +9,7 @@ same frames as `.mat` files (Bai, Kolter and Koltun 2018, arXiv:1803.01271), Sta
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from files import InputError, one_line, whole_file
-from midi import LOWEST, Counts, K, midi_to_roll
+from midi import Counts, midi_to_roll
+from settings import LOWEST, K
 from unpickle import Array, unpickle
 
 SPLITS = ("train", "valid", "test")
@@ -64,13 +66,19 @@ def read(path: str | Path, frame_beats: float) -> tuple[Splits, list[str]]:
 
 
 def read_file(path: Path) -> Splits:
-    """Read one file of rolls, whichever of the three formats it is in."""
+    """Read one file of rolls, (T, 88) bool, whichever of the three formats it is in.
+
+    Raises:
+        InputError: it is in none of them, or damaged.
+    """
     with path.open("rb") as file:
         head = file.read(128)
     if head.startswith(b"PK\x03\x04"):
         return read_npz(path)
     if head.startswith(b"MATLAB 5.0"):
         return read_mat(path)
+    if head.startswith(b"MATLAB 7.3"):
+        raise InputError(f"{path}: a MATLAB 7.3 file, which is not read; save it with -v7")
     if head.startswith(b"MThd"):
         raise InputError(f"{path}: one MIDI file is no training set; give the folder it is in")
     return read_pickle(path)
@@ -95,6 +103,9 @@ def read_pickle(path: Path) -> Splits:
 
     Pickles of Python 2 and 3 are read, with steps as tuples, lists or arrays of any integers, or a
     tune as one (T, 88) array.
+
+    Raises:
+        InputError: it is damaged, hostile, or holds something else.
     """
     try:
         loaded = unpickle(path.read_bytes())
@@ -107,7 +118,7 @@ def read_pickle(path: Path) -> Splits:
         raise InputError(f"{path}: a dict of 'train', 'valid' and 'test' is needed")
     try:
         return {split: [roll_from_steps(tune) for tune in loaded[split]] for split in SPLITS}
-    except (TypeError, ValueError, IndexError, OverflowError) as error:
+    except Exception as error:  # whatever a hostile one holds in the place of tunes
         raise InputError(f"{path}: not piano-rolls: {one_line(error)}") from None
 
 
@@ -149,7 +160,11 @@ def as_roll(cells: np.ndarray) -> np.ndarray:
 
 
 def read_mat(path: Path) -> Splits:
-    """Read `traindata`, `validdata` and `testdata`, cell arrays of T x 88, column 0 = MIDI 21."""
+    """Read `traindata`, `validdata` and `testdata`, cell arrays of T x 88, column 0 = MIDI 21.
+
+    Raises:
+        InputError: one of them is missing, or the file is damaged.
+    """
     try:
         cells = scipy.io.loadmat(str(path), variable_names=[f"{split}data" for split in SPLITS])
         return {
@@ -162,7 +177,11 @@ def read_mat(path: Path) -> Splits:
 
 
 def read_npz(path: Path) -> Splits:
-    """Read what `write_npz` wrote."""
+    """Read what `write_npz` wrote, rolls (T, 88) bool.
+
+    Raises:
+        InputError: it is damaged, or holds something else.
+    """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             splits = {}
@@ -197,12 +216,18 @@ def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str
 
     Without them a file's split is decided by its name alone: SHA-256 modulo 10, where 0 to 7 is
     train, 8 valid, 9 test. So a file stays where it is when others come and go.
+
+    Raises:
+        InputError: no MIDI files, one of the three folders missing, or more than 5 % damaged.
     """
-    named = any((folder / split).is_dir() for split in SPLITS)
-    if named and (missing := [split for split in SPLITS if not (folder / split).is_dir()]):
-        raise InputError(f"{folder}: has no folder {', '.join(missing)}/ beside the other splits")
+    found = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    named = [split for split in SPLITS if split in found]
+    if named and len(named) < len(SPLITS):
+        missing = ", ".join(f"{split}/" for split in SPLITS if split not in found)
+        raise InputError(f"{folder}: has {named[0]}/ but no {missing}; give all three or none")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and looks_like_midi(path))
-    beside = [path for path in files if named and path.relative_to(folder).parts[0] not in SPLITS]
+    top = {path: path.relative_to(folder).parts[0].lower() for path in files}
+    beside = [path for path in files if named and top[path] not in SPLITS]
     files = [path for path in files if path not in beside]
     if not files:
         raise InputError(f"{folder}: no MIDI files in this folder")
@@ -210,7 +235,7 @@ def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str
     damaged: list[str] = []
     counted: list[Counts] = []
     for path in files:
-        split = path.relative_to(folder).parts[0] if named else split_of(path.name)
+        split = top[path] if named else split_of(path.name)
         try:
             roll, counts = midi_to_roll(path, frame_beats)
         except InputError as error:
@@ -233,7 +258,12 @@ def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str
 
 
 def looks_like_midi(path: Path) -> bool:
-    """Whether a file has MIDI's first four bytes, or its name says that it should."""
+    """Whether a file has MIDI's first four bytes, or its name says that it should.
+
+    Files that macOS hides beside the real ones, named ._tune.mid, are none.
+    """
+    if path.name.startswith("."):
+        return False
     if path.suffix.lower() in (".mid", ".midi"):
         return True
     with path.open("rb") as file:
@@ -242,7 +272,7 @@ def looks_like_midi(path: Path) -> bool:
 
 def split_of(name: str) -> str:
     """Return the split that a name falls into: 80 % train, 10 % valid, 10 % test."""
-    tenth = int(hashlib.sha256(name.encode()).hexdigest(), 16) % 10
+    tenth = int(hashlib.sha256(os.fsencode(name)).hexdigest(), 16) % 10
     return {8: "valid", 9: "test"}.get(tenth, "train")
 
 
@@ -297,6 +327,11 @@ def length_groups(
 
     With a generator, ties and near ties are shuffled (lengths within about a tenth of each other
     are taken as equal) and so is the order of the batches; without one, tunes go by length alone.
+
+    Args:
+        lengths: (N,) frames of each tune.
+        batch_size: tunes in a batch; the last one may have fewer.
+        generator: of the shuffling.
     """
     rank = np.log(lengths)
     if generator is not None:

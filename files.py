@@ -8,7 +8,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import EACCES, EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 
 
@@ -21,16 +22,42 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, if they are not there.
+
+    Raises:
+        InputError: a file is in the way, or the place can't be written to.
+        OSError: the disk is full or broken.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise_if_mendable(path, error)
+        raise
+
+
+def raise_if_mendable(path: Path, error: OSError) -> None:
+    """Raise InputError where another place to write would do."""
+    mendable = {EACCES, EPERM, EROFS, EEXIST, ENOTDIR, EISDIR, ENAMETOOLONG, EINVAL, ENOENT}
+    if error.errno in mendable:
+        raise InputError(f"{path}: can't be written ({error.strerror}); name another") from None
+
+
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes `path` only if the block ends well.
 
     Raises:
-        OSError: the folder can't be made or written to, or the disk is full. `path` is untouched.
+        InputError: the place can't be written to. `path` is untouched, as it is with any error.
+        OSError: the disk is full or broken.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    make_folder(path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError as error:
+        raise_if_mendable(path, error)
+        raise
     temporary = Path(name)
     try:
         os.close(handle)
@@ -49,18 +76,24 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 def run_program(main: Callable[[], int]) -> None:
     """Call `main` and exit with its status; what the user can mend is one line and status 2."""
+    status: int | str | None
     try:
-        status = main()
+        try:
+            status = main()
+        except SystemExit as leave:  # argparse's
+            status = leave.code
+        sys.stdout.flush()
     except InputError as error:
         print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         status = 2
-    except BrokenPipeError:
-        # The reader of our output has left (`... | head`); there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
     except OSError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        # A reader that has left (`... | head`) needs no telling.
+        if not isinstance(error, BrokenPipeError):
+            print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        with suppress(OSError, ValueError):  # what is still unwritten would fail again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except KeyboardInterrupt:
+        print(f"{Path(sys.argv[0]).name}: stopped", file=sys.stderr)
         status = 130
     sys.exit(status)

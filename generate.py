@@ -8,6 +8,7 @@ Sampling follows RNN-NADE (Boulanger-Lewandowski et al. 2012): each frame is dra
 distribution given all frames before it, and then read by the model in its turn.
 """
 
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,10 +26,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from checkpoint import find_weights, load_model, use_machine
-from files import InputError, run_program, whole_file
-from midi import LOWEST, K, held_notes, roll_to_midi
+from files import InputError, make_folder, run_program, whole_file
+from midi import held_notes, roll_to_midi
 from model import PianoLSTM
-from settings import MachineSettings, Parser, PlaySettings, SampleSettings, add_flags
+from settings import LOWEST, K, MachineSettings, Parser, PlaySettings, SampleSettings, add_flags
 
 SAMPLE_RATE = 44_100  # Hz
 PEAK = 0.9  # of full scale
@@ -44,7 +45,7 @@ def sample(
     generator: torch.Generator,
     *,
     num_samples: int = 1,
-    temperature: float = 1.0,
+    temperature: float = SampleSettings.temperature,
     primer: Tensor | None = None,
     on_frame: Callable[[], Any] = lambda: None,
 ) -> Tensor:
@@ -85,9 +86,10 @@ def parse_chords(text: str, frames_per_chord: int) -> np.ndarray:
     Raises:
         InputError: a word that is no note, or a note off the 88 keys.
     """
-    roll = np.zeros((len(text.split()) * frames_per_chord, K), dtype=bool)
-    for index, chord in enumerate(text.split()):
-        for word in filter(None, chord.split(",")):
+    chords = re.sub(r"\s*,\s*", ",", text).split()
+    roll = np.zeros((len(chords) * frames_per_chord, K), dtype=bool)
+    for index, chord in enumerate(chords):
+        for word in chord.split(","):
             try:
                 number = int(word) if word.isdigit() else pretty_midi.note_name_to_number(word)
             except ValueError:
@@ -258,15 +260,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = find_weights(flags.weights)
     model, record = load_model(path, device)
     seed = secrets.randbelow(2**31) if play.seed is None else play.seed
+    frame_beats = record["frame_beats"]
+    primer_roll(settings, frame_beats)  # a wrong one is better known before anything is made
     folder = Path(play.output_dir)
+    make_folder(folder)
     for index in range(1, settings.num_samples + 1):
-        if not play.force and (folder / f"sample-{seed}-{index}.mid").exists():
+        taken = [*folder.glob(f"sample-{seed}-{index}.*")]
+        if taken and not play.force:
             raise InputError(
-                f"{folder}/sample-{seed}-{index}.mid: is there already; give another --seed or"
-                " --output_dir, or --force to write over it"
+                f"{taken[0]}: is there already; give another --seed or --output_dir, or --force to"
+                " write over it"
             )
     print(f"playing {path} (trained on {record['dataset']}) on {device}, seed {seed}")
-    frame_beats = record["frame_beats"]
     with tqdm(
         total=count_frames(settings, frame_beats),
         unit=" frames",

@@ -20,7 +20,7 @@ import torch
 import checkpoint
 from corpora import Corpus, load
 from data import RollDataset
-from files import InputError, run_program
+from files import InputError, one_line, run_program
 from generate import primer_roll, sample_rolls, write_samples
 from model import PianoLSTM
 from settings import (
@@ -50,22 +50,24 @@ def read_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]:
     parser.add_argument("--json", action="store_true", help="with --evaluate: print JSON, no table")
     add_flags(parser, *GROUPS.values())
     flags = parser.parse_args(argv)
-    if flags.resume and flags.evaluate:
+    if flags.resume is not None and flags.evaluate is not None:
         parser.error("--resume and --evaluate exclude each other")
-    if flags.json and not flags.evaluate:
+    if flags.json and flags.evaluate is None:
         parser.error("--json goes with --evaluate")
+    if "" in (flags.resume, flags.evaluate):
+        parser.error("--resume, --evaluate: the name is empty")
     return flags, parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the flags ask for; return the exit status."""
     flags, parser = read_flags(argv)
-    if flags.evaluate:
+    if flags.evaluate is not None:
         return evaluate_files(flags, parser)
-    if flags.resume:
-        return train_run(resumed_settings(flags, parser), flags, Path(flags.resume))
+    if flags.resume is not None:
+        return train_run(resumed_settings(flags, parser), named=True, resumed=Path(flags.resume))
     settings = Settings.of(lambda _, group: group.from_flags(flags, parser))
-    return train_run(settings, flags, None)
+    return train_run(settings, named="dataset" in flags, resumed=None)
 
 
 # ---- training a run ------------------------------------------------------------------------------
@@ -89,19 +91,21 @@ def resumed_settings(flags: argparse.Namespace, parser: Parser) -> Settings:
         parser.error(str(error))
 
 
-def train_run(settings: Settings, flags: argparse.Namespace, resumed: Path | None) -> int:
+def train_run(settings: Settings, *, named: bool, resumed: Path | None) -> int:
     """Train, then score and play the best weights; return the exit status."""
     device = checkpoint.use_machine(settings.machine)
-    corpus = load(settings.data, named=hasattr(flags, "dataset"))
+    corpus = load(settings.data, named=named)
     report(corpus)
-    if settings.data.data is None:  # the set that was named, or the one that stands in for it
-        settings = replace(settings, data=replace(settings.data, dataset=corpus.name))
+    settings = replace(settings, data=as_loaded(settings.data, corpus))
     primer_roll(settings.sample, corpus.frame_beats)  # a wrong one is better known before training
-    datasets = {split: RollDataset(rolls) for split, rolls in corpus.splits.items()}
+    datasets, corpus = datasets_of(corpus)
     baselines = Baselines(datasets["train"])
     folder = open_run(settings, corpus, resumed)
     trainer = make_trainer(settings, corpus, datasets, baselines, device, folder)
     trainer.resume()
+    if settings.train.epochs < len(trainer.history):
+        raise InputError(f"--epochs: {len(trainer.history)} are done already; give as many or more")
+    checkpoint.write_settings(folder, settings, {**identity(corpus), "device": str(device)})
     weights = sum(parameter.numel() for parameter in trainer.model.parameters())
     print(f"training {weights:,} weights on {device}; files go to {folder}/")
     try:
@@ -111,7 +115,24 @@ def train_run(settings: Settings, flags: argparse.Namespace, resumed: Path | Non
         status = 1
     if trainer.weights_path.is_file():
         finish_run(settings, corpus, datasets, baselines, trainer)
+    elif status == 0:
+        raise InputError(f"{trainer.weights_path}: is gone, and there is nothing left to train")
     return status
+
+
+def as_loaded(settings: DataSettings, corpus: Corpus) -> DataSettings:
+    """Return where the data were found, so that the run can be gone on with from anywhere."""
+    data_dir = str(Path(settings.data_dir).resolve())
+    if settings.data is not None:
+        return replace(settings, data=str(Path(settings.data).resolve()), data_dir=data_dir)
+    # The set that was named, or the one that stands in for it.
+    return replace(settings, dataset=corpus.name, data_dir=data_dir)
+
+
+def datasets_of(corpus: Corpus) -> tuple[dict[str, RollDataset], Corpus]:
+    """Return the splits as datasets, and the corpus without them: frames are held once."""
+    datasets = {split: RollDataset(rolls) for split, rolls in corpus.splits.items()}
+    return datasets, replace(corpus, splits={})
 
 
 def make_trainer(
@@ -124,7 +145,10 @@ def make_trainer(
 ) -> Trainer:
     """Return a trainer of a fresh model, drawn from the seed, that starts from the marginals."""
     torch.manual_seed(settings.run.seed)
-    model = PianoLSTM(settings.model)
+    try:
+        model = PianoLSTM(settings.model)
+    except RuntimeError as error:  # how PyTorch says that memory is short
+        raise InputError(f"--hidden_size, --layers: no memory ({one_line(error)})") from None
     model.head.set_marginals(baselines.marginals.float())
     model.to(device)
 
@@ -170,7 +194,6 @@ def open_run(settings: Settings, corpus: Corpus, resumed: Path | None) -> Path:
         folder = resumed
         if checkpoint.read_json(folder / "settings.json").get("fingerprint") != corpus.fingerprint:
             raise InputError(f"--resume {folder}: trained on other data; name them with --data")
-    checkpoint.write_settings(folder, settings, identity(corpus))
     return folder
 
 
@@ -190,18 +213,23 @@ def finish_run(
     if trainer.history:
         trainer.draw(trainer.history)
     samples = folder / "samples"
+    print_table(results, corpus)
     seed, frame_beats = settings.run.seed, corpus.frame_beats
     rolls = sample_rolls(model, settings.sample, seed, frame_beats)
     write_samples(rolls, samples, settings.sample, seed, frame_beats, corpus.name)
-    print_table(results, corpus)
     print(f"loss curve  {folder}/loss.png\nsamples     {samples}/")
     print(f"play more   python generate.py {folder}")
 
 
-def report(corpus: Corpus) -> None:
-    """Say what there is to learn from."""
+def report_remarks(corpus: Corpus) -> None:
+    """Say what was left out."""
     for remark in corpus.remarks:
         print(remark, file=sys.stderr)
+
+
+def report(corpus: Corpus) -> None:
+    """Say what there is to learn from, and what was left out."""
+    report_remarks(corpus)
     sizes = ", ".join(
         f"{split} {len(rolls)} tunes / {sum(map(len, rolls)):,} frames"
         for split, rolls in corpus.splits.items()
@@ -232,13 +260,18 @@ def score(
 
 def evaluate_files(flags: argparse.Namespace, parser: Parser) -> int:
     """Print the scores of a run or a weights file, as `results.json` has them."""
+    for group in GROUPS.values():
+        if group not in (DataSettings, MachineSettings) and (given := group.given(flags)):
+            parser.error(f"--{next(iter(given))}: has nothing to do with --evaluate")
+    DataSettings.from_flags(flags, parser)  # what is given is held to its range, here and now
     device = checkpoint.use_machine(MachineSettings.from_flags(flags, parser))
     path = checkpoint.find_weights(flags.evaluate)
     model, record = checkpoint.load_model(path, device)
     corpus = load(data_of(path, record, DataSettings.given(flags)), named=True)
     if corpus.fingerprint != record["fingerprint"]:
         print(f"note: {path} was trained on other data: {record['dataset']}", file=sys.stderr)
-    datasets = {split: RollDataset(rolls) for split, rolls in corpus.splits.items()}
+    report_remarks(corpus)
+    datasets, corpus = datasets_of(corpus)
     baselines = Baselines(datasets["train"])
     results = identity(corpus) | score(model, record, datasets, baselines, device)
     if (path.parent / "results.json").is_file():
@@ -261,6 +294,7 @@ def data_of(path: Path, record: checkpoint.Record, given: dict[str, Any]) -> Dat
             given = asdict(checkpoint.read_settings(path.parent).data) | given
         if not given.get("data"):
             given["dataset"] = record["dataset"]
+    given.setdefault("frame_beats", record["frame_beats"])
     try:
         return DataSettings(**given)
     except ValueError:

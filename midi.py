@@ -15,10 +15,10 @@ import numpy as np
 import pretty_midi
 
 from files import InputError, one_line
+from settings import LOWEST, K, SampleSettings
 
-K = 88  # keys
-LOWEST = 21  # MIDI number of column 0
 TICKS_PER_BEAT = 480
+MAX_FRAMES = 200_000  # of one MIDI file; a day of eighth notes at 70 beats a minute
 END_OF_ROLL = "end of roll"  # the text event by which our files keep the silence at their end
 
 
@@ -60,7 +60,10 @@ def midi_to_roll(path: str | Path, frame_beats: float) -> tuple[np.ndarray, Coun
     held = [(key, start, end) for key, start, end in notes if 0 <= key < K and start < end]
     if not held and not marked:
         raise InputError(f"{path}: no note on the 88 keys that lasts a frame")
-    roll = np.zeros((max([end for _, _, end in held] + marked), K), dtype=bool)
+    frames = max([end for _, _, end in held] + marked)
+    if frames > MAX_FRAMES:
+        raise InputError(f"{path}: {frames:,} frames are too many; {MAX_FRAMES:,} are the most")
+    roll = np.zeros((frames, K), dtype=bool)
     for key, start, end in held:
         roll[start:end, key] = True
     off_keys = sum(not 0 <= key < K for key, _, _ in notes)
@@ -77,7 +80,11 @@ def held_notes(roll: np.ndarray) -> Iterator[tuple[int, int, int]]:
 
 
 def roll_to_midi(
-    roll: np.ndarray, frame_beats: float, bpm: float = 120.0, velocity: int = 80, program: int = 0
+    roll: np.ndarray,
+    frame_beats: float,
+    bpm: float = SampleSettings.bpm,
+    velocity: int = SampleSettings.velocity,
+    program: int = SampleSettings.program,
 ) -> pretty_midi.PrettyMIDI:
     """Return a roll, (T, 88) bool, column 0 = MIDI 21, as MIDI; a key held over frames is one note.
 

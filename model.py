@@ -6,7 +6,7 @@ are those of data.py: B batch, T frames, K keys, E embedding, H hidden, L latent
 frames, wherever they come from.
 
 Sources: RNN-NADE for an LSTM with a distribution of whole frames (Boulanger-Lewandowski, Bengio and
-Vincent 2012, arXiv:1206.6392); NADE for the chain of notes within one (Larochelle and Murray 2011).
+Vincent 2012, arXiv:1206.6392); NADE for a frame as a chain of choices (Larochelle and Murray 2011).
 """
 
 from typing import Protocol
@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from settings import ModelSettings
+from settings import K, ModelSettings
 
-KEYS = 88
 COLDEST = 1e-4  # below this temperature nothing but the likeliest is ever drawn
 State = tuple[Tensor, Tensor]  # what the LSTM has heard: hidden and cell, each (layers, B, H)
 
@@ -46,7 +45,7 @@ class BernoulliHead(nn.Module):
     Exact and normalised, since each factor is. It can't say "one of these two notes, not both".
     """
 
-    def __init__(self, hidden_size: int, keys: int = KEYS) -> None:
+    def __init__(self, hidden_size: int, keys: int = K) -> None:
         """Make the one layer, H -> K logits."""
         super().__init__()
         self.logits = nn.Linear(hidden_size, keys)
@@ -82,16 +81,16 @@ class ChordHead(nn.Module):
 
     Each choice is a softmax over the classes below the one before (stop is below every key), given
     the LSTM's output and, through `latent_size` units, the notes already chosen. As every frame is
-    exactly one chain, the product of its softmax factors is an exact probability, and those of
-    all 2^K frames sum to 1. This is NADE (Larochelle and Murray 2011) with the keys in descending
-    order, and with a factor for each note that sounds instead of one for each key.
+    exactly one chain, the product of its softmax factors is an exact probability, and those of all
+    2^K frames sum to 1. The chain is that of NADE (Larochelle and Murray 2011), with the keys in
+    descending order and a factor for each note that sounds instead of one for each key.
 
-    The notes chosen and the music so far meet by product, as the factored three-way units of
-    Memisevic and Hinton (2010) do: each unit sums a weight over the notes chosen, the LSTM's output
-    scales the unit, and the unit votes for the next note.
+    In the place of NADE's sigmoid units are linear ones, gated by the music so far, as the factored
+    three-way units of Memisevic and Hinton (2010) are: each unit sums a weight over the notes
+    chosen, the LSTM's output scales the unit, and the unit votes for the next note.
     """
 
-    def __init__(self, hidden_size: int, latent_size: int, keys: int = KEYS) -> None:
+    def __init__(self, hidden_size: int, latent_size: int, keys: int = K) -> None:
         """Make the layers; K + 1 classes."""
         super().__init__()
         self.logits = nn.Linear(hidden_size, keys + 1)  # what the music so far asks for
@@ -162,7 +161,7 @@ class PianoLSTM(nn.Module):
         keys: K, 88 but in tests.
     """
 
-    def __init__(self, settings: ModelSettings, keys: int = KEYS) -> None:
+    def __init__(self, settings: ModelSettings, keys: int = K) -> None:
         """Make the layers, freshly initialised from torch's global generator."""
         super().__init__()
         self.settings = settings
@@ -175,7 +174,7 @@ class PianoLSTM(nn.Module):
             dropout=settings.dropout if settings.layers > 1 else 0.0,
         )
         self.dropout = nn.Dropout(settings.dropout)
-        self.head: BernoulliHead | ChordHead = (
+        self.head: Head = (
             ChordHead(settings.hidden_size, settings.latent_size, keys)
             if settings.latent_size
             else BernoulliHead(settings.hidden_size, keys)

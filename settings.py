@@ -17,6 +17,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+K = 88  # keys of a piano, the columns of a roll
+LOWEST = 21  # MIDI number of column 0, A0
+
 
 def setting(
     default: Any,
@@ -69,13 +72,15 @@ class Group:
             allowed = (int, float) if kind is float else (kind,)
             if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
                 raise ValueError(f"--{field.name}: {value!r} is not of type {kind.__name__}")
+            if value == "":
+                raise ValueError(f"--{field.name}: it is empty; give a value or leave the flag out")
             choices = field.metadata["choices"]
             if choices and value not in choices:
                 raise ValueError(f"--{field.name}: {value!r} is not one of {', '.join(choices)}")
-            # `not within` also catches NaN, which is within nothing; infinity is never meant.
-            if value == math.inf or not all(
-                WITHIN[word](value, bound) for word, bound in limits.items()
-            ):
+            if value == math.inf:
+                raise ValueError(f"--{field.name}: inf is out of range; it must be finite")
+            # `not within` also catches NaN, which is within nothing.
+            if not all(WITHIN[word](value, bound) for word, bound in limits.items()):
                 wanted = " and ".join(f"{word} {bound}" for word, bound in limits.items())
                 raise ValueError(f"--{field.name}: {value} is out of range; it must be {wanted}")
 
@@ -129,7 +134,7 @@ class DataSettings(Group):
     # The benchmark's Nottingham has two frames a beat. Only MIDI leaves the choice to us.
     frame_beats: float = setting(
         0.5,
-        "length of a frame read from MIDI, in beats (0.5 = an eighth note)",
+        "length of a frame in beats (0.5 = an eighth note), for --data; a named set has its own",
         at_least=0.01,
         at_most=16,
     )
@@ -284,7 +289,7 @@ class Parser(argparse.ArgumentParser):
 def add_flags(parser: argparse.ArgumentParser, *groups: type[Group]) -> None:
     """Give the parser a flag for every field of the groups, default and effect in its help."""
     for group in groups:
-        section = parser.add_argument_group(str(group.__doc__).strip().splitlines()[0])
+        section = parser.add_argument_group(str(group.__doc__).strip().rstrip("."))
         types, blank = typing.get_type_hints(group), group()
         for field in dataclasses.fields(group):
             kind, default = plain(types[field.name]), getattr(blank, field.name)

@@ -55,16 +55,15 @@ def evaluate(
     """Score a split, in chunks of bounded memory; how it is cut changes no number.
 
     Frame accuracy (Bay, Ehmann and Downie 2009, "Evaluation of Multiple-F0 Estimation and Tracking
-    Systems", section 3): TP / (TP + FP + FN) over the keys of all frames, where the frame predicted
-    is the one that the head gives at temperature 0. Silence predicted as silence counts nowhere; a
+    Systems"): TP / (TP + FP + FN) over the keys of all frames, where the frame predicted is the one
+    that the head gives at temperature 0. It is not the expected accuracy over samples that the ICML
+    2012 paper has. Silence predicted as silence counts nowhere; a
     split that is all silence, so predicted, has 0.
     """
     model.eval()
-    totals, firsts, lengths = (
-        [],
-        [],
-        [],
-    )  # of each tune, (B,) a batch: its NLL, its first frame's, T
+    totals: list[Tensor] = []  # (B,) a batch: each tune's NLL
+    firsts: list[Tensor] = []  # (B,): that of its first frame
+    lengths: list[Tensor] = []  # (B,): T
     right = wrong = 0
     for batch in batches(dataset, EVAL_BATCH):
         grids: list[Tensor] = []  # NLLs, (B, t) a chunk, zero where nothing is scored
@@ -346,19 +345,26 @@ def plot_losses(
     axes.plot(epochs, [epoch.train for epoch in history], ".-", color="#7a8a99", label="train")
     axes.plot(epochs, [epoch.valid for epoch in history], ".-", color="#c0392b", label="valid")
     best = best_of(history)
+    above = best.train <= best.valid  # where the train curve is not
     axes.plot(best.epoch, best.valid, "o", color="#c0392b", markersize=9, fillstyle="none")
     axes.annotate(
-        f"best: {best.valid:.2f}", (best.epoch, best.valid), (0, 10), textcoords="offset points",
-        ha="center", color="#c0392b",
+        f"best: {best.valid:.2f}", (best.epoch, best.valid), (0, 9 if above else -17),
+        textcoords="offset points", ha="center", color="#c0392b",
     )  # fmt: skip
+    axes.set(title=title, xlabel="epoch", ylabel="negative log-likelihood (nats per frame)")
+    axes.set_xlim(0.5, max(len(history), 2) + 0.5)
+    axes.set_ylim(bottom=0)
+    highest = axes.get_ylim()[1]
     for name, level in levels:
+        # Below its line where another line would run through it.
+        crowded = any(0 < other - level < 0.05 * highest for _, other in levels)
         axes.axhline(level, linestyle="--", linewidth=1, color="#2c3e50", alpha=0.6, zorder=0)
         axes.annotate(
-            f"{name}: {level:.2f}", (1, level), (-6, 3), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", fontsize=8, color="#2c3e50",
+            f"{name}: {level:.2f}", (1, level), (-6, -11 if crowded else 3),
+            xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
+            fontsize=8, color="#2c3e50",
         )  # fmt: skip
-    axes.set(title=title, xlabel="epoch", ylabel="negative log-likelihood (nats per frame)")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max([highest, *(1.05 * level for _, level in levels)]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower left", ncols=2)

@@ -50,7 +50,9 @@ class Dtype:
 class Array:
     """Stands for numpy.ndarray in a pickle, to be filled by `__setstate__`."""
 
-    cells: np.ndarray | list[Any]
+    def __init__(self) -> None:
+        """Start empty."""
+        self.cells: np.ndarray | list[Any] = []
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         """Take (version, shape, dtype, whether in column order, buffer or list)."""

@@ -95,7 +95,7 @@ def make_trainer(
         seed,
         CPU,
         folder,
-        record={"dataset": "tiny"},
+        record={"dataset": "tiny", "fingerprint": "abc", "frame_beats": 0.5},
     )
 
 

@@ -100,9 +100,12 @@ def test_a_bare_name_is_written_in_the_current_folder(
     assert names_in(tmp_path) == ["out.txt"]
 
 
-def test_a_file_in_place_of_the_folder_is_an_os_error(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_for_the_user_to_mend(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="file"), whole_file(tmp_path / "file" / "out.txt"):
+    with (
+        pytest.raises(InputError, match="file: can't be written"),
+        whole_file(tmp_path / "file" / "out.txt"),
+    ):
         pytest.fail("there is nowhere to write")
     assert names_in(tmp_path) == ["file"]
 
@@ -146,7 +149,7 @@ def run(main: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> object:
     [
         (InputError("a.mat: damaged; give another"), 2, "main.py: a.mat: damaged; give another\n"),
         (OSError("the disk is full"), 1, "main.py: the disk is full\n"),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "main.py: stopped\n"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_a_status(

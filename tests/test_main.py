@@ -20,7 +20,7 @@ import corpora
 import generate
 import main
 from files import InputError, run_program
-from midi import midi_to_roll
+from midi import midi_to_roll, roll_to_midi
 from settings import GROUPS, PlaySettings
 
 HOME = Path(__file__).parent.parent
@@ -157,6 +157,15 @@ def test_resuming_refuses_another_recipe_and_other_data(pickled, capsys):
     assert call(main, "--resume", "run", "--data", other, "--epochs=3") == 2
     assert "other data" in capsys.readouterr().err
     assert call(main, "--resume", "nowhere") == 2
+
+
+def test_resuming_refuses_fewer_epochs_than_are_done(pickled, capsys):
+    call(main, "--data", pickled, *SMALL, "--run_dir=run")
+    before = Path("run/settings.json").read_text()
+    capsys.readouterr()
+    assert call(main, "--resume=run", "--epochs=1") == 2
+    assert "--epochs" in capsys.readouterr().err
+    assert Path("run/settings.json").read_text() == before
 
 
 def test_ctrl_c_ends_training_and_still_scores_keeps_and_plays(pickled):
@@ -344,6 +353,65 @@ def test_a_taken_run_dir_is_refused_and_left_as_it_was(pickled, capsys):
     Path("taken/thesis.txt").write_text("mine")
     assert call(main, "--data", pickled, *SMALL, "--run_dir=taken") == 2
     assert [path.name for path in Path("taken").iterdir()] == ["thesis.txt"]
+
+
+def test_foreign_frames_under_a_sets_name_are_refused(pickled, capsys):
+    Path("sets").mkdir()
+    pickled.rename("sets/Nottingham.pickle")
+    assert call(main, "--data_dir=sets", "--dataset=nottingham", *SMALL) == 2
+    assert "not the frames of nottingham" in capsys.readouterr().err
+
+
+def test_own_data_never_goes_by_the_name_of_a_set(pickled):
+    pickled.rename("nottingham.pickle")
+    assert call(main, "--data=nottingham.pickle", *SMALL, "--run_dir=run") == 0
+    assert json.loads(Path("run/results.json").read_text())["dataset"] == "nottingham-data"
+
+
+def test_a_run_is_scored_and_gone_on_with_from_another_folder(pickled, capsys, monkeypatch):
+    assert call(main, "--data", pickled.name, *SMALL, "--run_dir=run") == 0
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert call(main, "--evaluate=../run") == 0
+    assert call(main, "--resume=../run", "--epochs=3") == 0
+    assert len(Path("../run/metrics.csv").read_text().splitlines()) == 4
+
+
+def test_evaluate_refuses_flags_that_it_has_no_use_for(pickled, capsys):
+    call(main, "--data", pickled, *SMALL, "--run_dir=run")
+    capsys.readouterr()
+    assert call(main, "--evaluate=run", "--hidden_size=999") == 2
+    assert "--hidden_size" in capsys.readouterr().err
+
+
+def test_evaluate_keeps_the_frame_length_of_the_training(tmp_path, pickled, capsys):
+    for split in ("train", "valid", "test"):
+        Path("tunes", split).mkdir(parents=True)
+        for i in range(2):
+            roll = np.random.default_rng(i).random((40, 88)) < 0.05
+            roll_to_midi(roll, 0.25).write(f"tunes/{split}/{i}.mid")
+    assert call(main, "--data=tunes", "--frame_beats=0.25", *SMALL, "--run_dir=run") == 0
+    results = json.loads(Path("run/results.json").read_text())
+    capsys.readouterr()
+    for weights in ("run", "run/model.safetensors"):
+        assert call(main, "--evaluate", weights, "--data=tunes", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["test"] == results["test"]
+
+
+def test_a_reader_that_leaves_early_is_no_trouble(pickled):
+    call(main, "--data", pickled, *SMALL, "--run_dir=run")
+    environment = {key: text for key, text in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    command = [sys.executable, HOME / "main.py", "--evaluate", "run"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe) as program:
+        program.stdout.close()
+        assert program.stderr.read() == b""
+
+
+@pytest.mark.parametrize("flag", ["--resume=", "--evaluate=", "--data="])
+def test_an_empty_name_starts_nothing(flag, pickled, capsys):
+    assert call(main, flag) == 2
+    assert not Path("runs").exists()
 
 
 # ---- README --------------------------------------------------------------------------------------

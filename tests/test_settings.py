@@ -377,7 +377,7 @@ def test_group_comes_back_from_its_dict(group: type[Group]) -> None:
     dropout=st.floats(0, 1, exclude_max=True),
     lr=st.floats(0, 10, exclude_min=True),
     seed=st.integers(0, 2**63 - 1),
-    data=st.none() | st.text(st.characters(codec="utf-8")),
+    data=st.none() | st.text(st.characters(codec="utf-8"), min_size=1),
 )
 def test_settings_come_back_from_json(
     hidden: int, dropout: float, lr: float, seed: int, data: str | None

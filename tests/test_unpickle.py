@@ -377,3 +377,11 @@ def test_a_hostile_pickle_leaves_numpy_as_it_was(
     content = b"\x80\x02cnumpy._core.numeric\n_frombuffer\nN}U\x0c__defaults__K\x01\x85s\x86b."
     refusal(write_pickle(tmp_path / "a.pickle", content))
     assert maker.__defaults__ == before
+
+
+def test_an_array_that_is_never_filled_is_refused(tmp_path: Path) -> None:
+    unfilled = b"](cnumpy.core.multiarray\n_reconstruct\n(tRe"
+    splits = b"".join(
+        b"X%c\x00\x00\x00%s" % (len(split), split.encode()) + unfilled for split in SPLITS
+    )
+    refusal(write_pickle(tmp_path / "a.pickle", b"\x80\x02}(" + splits + b"u."))
