@@ -65,7 +65,10 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], record: Record) -> Non
     metadata = {"pianolstm": json.dumps({"format": FORMAT, **record})}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with whole_file(path) as temporary:
-        save_file(contiguous, temporary, metadata=metadata)
+        try:
+            save_file(contiguous, temporary, metadata=metadata)
+        except SafetensorError as error:  # a full disk, say, which is not the tensors' fault
+            raise OSError(f"{path}: can't be written ({one_line(error)})") from None
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Record]:
@@ -100,7 +103,7 @@ def check_record(record: Record) -> None:
     Raises:
         KeyError, ValueError: it has not.
     """
-    if not isinstance(record["frame_beats"], float) or not 0 < record["frame_beats"] <= 16:
+    if not isinstance(record["frame_beats"], (int, float)) or not 0 < record["frame_beats"] <= 16:
         raise ValueError("frame_beats is not a number of beats")
     if not all(isinstance(record[name], str) for name in ("dataset", "fingerprint")):
         raise ValueError("dataset and fingerprint are not names")
@@ -207,9 +210,9 @@ def new_run_dir(wanted: str | None, dataset: str) -> Path:
         make_folder(folder)
         return folder
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{dataset}"
+    make_folder(RUNS)
     for attempt in range(1, 1000):
         folder = RUNS / (stem if attempt == 1 else f"{stem}-{attempt}")
-        make_folder(RUNS)
         try:
             folder.mkdir()
         except FileExistsError:  # a run started within the same second has it

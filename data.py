@@ -220,15 +220,18 @@ def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str
     Raises:
         InputError: no MIDI files, one of the three folders missing, or more than 5 % damaged.
     """
-    found = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    found = {path.name.lower() for path in folder.iterdir() if path.is_dir()}
     named = [split for split in SPLITS if split in found]
     if named and len(named) < len(SPLITS):
         missing = ", ".join(f"{split}/" for split in SPLITS if split not in found)
         raise InputError(f"{folder}: has {named[0]}/ but no {missing}; give all three or none")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and looks_like_midi(path))
-    top = {path: path.relative_to(folder).parts[0].lower() for path in files}
-    beside = [path for path in files if named and top[path] not in SPLITS]
-    files = [path for path in files if path not in beside]
+    below = sorted(path for path in folder.rglob("*") if path.is_file() and looks_like_midi(path))
+    top = {path: path.relative_to(folder).parts[0].lower() for path in below}
+    # What macOS hides beside a tune.mid as ._tune.mid is no music.
+    hidden = [path for path in below if path.name.startswith("._")]
+    tunes = [path for path in below if not path.name.startswith("._")]
+    files = [path for path in tunes if not named or top[path] in SPLITS]
+    beside = [path for path in tunes if named and top[path] not in SPLITS]
     if not files:
         raise InputError(f"{folder}: no MIDI files in this folder")
     splits: Splits = {split: [] for split in SPLITS}
@@ -254,16 +257,13 @@ def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str
         f" the 88 keys, {too_short} notes that begin and end at the same frame"
     ]
     remarks += [f"{path}: left out, it is in none of train/ valid/ test/" for path in beside]
+    if hidden:
+        remarks.append(f"{folder}: {len(hidden)} files named ._* left out: macOS's own, no music")
     return splits, remarks + damaged
 
 
 def looks_like_midi(path: Path) -> bool:
-    """Whether a file has MIDI's first four bytes, or its name says that it should.
-
-    Files that macOS hides beside the real ones, named ._tune.mid, are none.
-    """
-    if path.name.startswith("."):
-        return False
+    """Whether a file has MIDI's first four bytes, or its name says that it should."""
     if path.suffix.lower() in (".mid", ".midi"):
         return True
     with path.open("rb") as file:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 import checkpoint
@@ -322,3 +323,18 @@ def test_state_with_moments_of_another_model_is_refused(
     rewrite(path, {moment: value})
     with pytest.raises(InputError):
         load_state(path, *trained(0, steps=1))
+
+
+def test_a_disk_that_fails_is_an_os_error_and_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise SafetensorError("No space left on device")
+
+    path = saved(tmp_path)
+    before = path.read_bytes()
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.write_tensors(path, {}, {})
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]

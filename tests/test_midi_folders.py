@@ -167,3 +167,12 @@ def test_other_files_in_the_folder_do_not_count_as_damaged(tmp_path: Path) -> No
         (tmp_path / split / "cover.png").write_bytes(b"\x89PNG")
         (tmp_path / split / "empty").write_bytes(b"")
     assert "3 of 3" in read(tmp_path, 0.5)[1][0]
+
+
+def test_what_macos_hides_beside_a_tune_is_counted_and_no_damage(tmp_path: Path) -> None:
+    for split in SPLITS:
+        write_tune(tmp_path / split / "a.mid", 60, 62)
+        (tmp_path / split / "._a.mid").write_bytes(bytes(100))
+    splits, remarks = read(tmp_path, 0.5)
+    assert [len(splits[split]) for split in SPLITS] == [1, 1, 1]
+    assert any("3 files named ._*" in remark for remark in remarks)
