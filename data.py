@@ -354,6 +354,26 @@ def batches(
     )
 
 
+def transposed(batch: Batch, share: float, generator: np.random.Generator) -> tuple[Batch, Tensor]:
+    """Move a share of a batch's tunes, drawn at random, by -5 to 6 semitones.
+
+    A tune goes no further than its notes stay on the keyboard.
+
+    Returns:
+        The batch, and by how many semitones each tune was moved, (B,) int64.
+    """
+    if not share:
+        return batch, torch.zeros(len(batch.lengths), dtype=torch.int64)
+    chosen = generator.random(len(batch.lengths)) < share
+    drawn = np.where(chosen, generator.integers(-5, 7, len(chosen)), 0)
+    sounding = batch.frames.amax(dim=1)  # (B, K)
+    room_below = sounding.argmax(dim=1)
+    room_above = sounding.flip(1).argmax(dim=1)
+    shift = torch.from_numpy(drawn).clamp(-room_below, room_above)
+    moved = [tune.roll(int(by), dims=1) for tune, by in zip(batch.frames, shift, strict=True)]
+    return Batch(torch.stack(moved), batch.lengths), shift
+
+
 class Chunk(NamedTuple):
     """A stretch of time of a batch, for truncated back-propagation."""
 

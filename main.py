@@ -2,6 +2,7 @@
 
 python main.py                                 Nottingham, the default recipe
 python main.py --batch_size=64 --lr=0.002      any setting of settings.py is a flag
+python main.py --preset best                   a larger model and a longer training
 python main.py --data my-midi-folder           other data
 python main.py --resume runs/NAME              go on with a run that was stopped
 python main.py --evaluate runs/NAME --json     the scores of a run again, from its files
@@ -20,18 +21,20 @@ import torch
 import checkpoint
 from corpora import Corpus, load
 from data import RollDataset
+from evaluation import Baselines, evaluate
 from files import InputError, one_line, run_program
 from generate import primer_roll, sample_rolls, write_samples
 from model import PianoLSTM
 from settings import (
     GROUPS,
+    PRESETS,
     DataSettings,
     MachineSettings,
     Parser,
     Settings,
     add_flags,
 )
-from train import Baselines, DivergedError, Trainer, evaluate, plot_losses
+from train import DivergedError, Trainer, count_epochs, plot_losses
 
 # What --resume may change: how long, and where things are. All else is the run's own.
 RESUMABLE = {"epochs", "data", "data_dir", "device", "threads"}
@@ -48,12 +51,19 @@ def read_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]:
         "--evaluate", metavar="RUN_OR_WEIGHTS", help="score a run or a weights file, train nothing"
     )
     parser.add_argument("--json", action="store_true", help="with --evaluate: print JSON, no table")
+    parser.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        help="values for the settings below, other than their defaults; settings.py explains them",
+    )
     add_flags(parser, *GROUPS.values())
     flags = parser.parse_args(argv)
     if flags.resume is not None and flags.evaluate is not None:
         parser.error("--resume and --evaluate exclude each other")
     if flags.json and flags.evaluate is None:
         parser.error("--json goes with --evaluate")
+    if flags.preset is not None and (flags.resume, flags.evaluate) != (None, None):
+        parser.error("--preset: a run has its own settings; it goes with neither of these flags")
     if "" in (flags.resume, flags.evaluate):
         parser.error("--resume, --evaluate: the name is empty")
     return flags, parser
@@ -66,7 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return evaluate_files(flags, parser)
     if flags.resume is not None:
         return train_run(resumed_settings(flags, parser), named=True, resumed=Path(flags.resume))
-    settings = Settings.of(lambda _, group: group.from_flags(flags, parser))
+    preset = dict(PRESETS[flags.preset or "default"])
+    if "epochs" in flags:
+        preset.pop("steps", None)  # the user has said how long
+    settings = Settings.of(lambda _, group: group.from_flags(flags, parser, preset))
     return train_run(settings, named="dataset" in flags, resumed=None)
 
 
@@ -99,6 +112,8 @@ def train_run(settings: Settings, *, named: bool, resumed: Path | None) -> int:
     settings = replace(settings, data=as_loaded(settings.data, corpus))
     primer_roll(settings.sample, corpus.frame_beats)  # a wrong one is better known before training
     datasets, corpus = datasets_of(corpus)
+    epochs = count_epochs(settings.train, datasets["train"].lengths)
+    settings = replace(settings, train=replace(settings.train, epochs=epochs, steps=0))
     baselines = Baselines(datasets["train"])
     folder = open_run(settings, corpus, resumed)
     trainer = make_trainer(settings, corpus, datasets, baselines, device, folder)
@@ -160,7 +175,7 @@ def make_trainer(
     return Trainer(
         model,
         datasets["train"],
-        lambda: evaluate(model, datasets["valid"], device, accuracy=False).nll,
+        lambda model: evaluate(model, datasets["valid"], device, accuracy=False).nll,
         settings.train,
         settings.run.seed,
         device,

@@ -3,13 +3,17 @@
 The model reads frames x_1..x_t and gives the probability of the next one, all 88 keys of it:
 log p(x) = sum over t of log p(x_t | x_1..x_{t-1}), exact and normalised with either head. Letters
 are those of data.py: B batch, T frames, K keys, E embedding, H hidden, L latent; F is any number of
-frames, wherever they come from.
+frames, wherever they come from. Where the model has a memory, A are its heads, D the width of each,
+and S the frames it holds.
 
 Sources: RNN-NADE for an LSTM with a distribution of whole frames (Boulanger-Lewandowski, Bengio and
-Vincent 2012, arXiv:1206.6392); NADE for a frame as a chain of choices (Larochelle and Murray 2011).
+Vincent 2012, arXiv:1206.6392); NADE for a frame as a chain of choices (Larochelle and Murray 2011);
+attention over an LSTM's own past (Grave, Joulin and Usunier 2017, arXiv:1612.04426; Merity et al.
+2016, arXiv:1609.07843).
 """
 
-from typing import Protocol
+import math
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +22,22 @@ from torch.nn import functional
 from settings import K, ModelSettings
 
 COLDEST = 1e-4  # below this temperature nothing but the likeliest is ever drawn
-State = tuple[Tensor, Tensor]  # what the LSTM has heard: hidden and cell, each (layers, B, H)
+OCTAVE = 12  # semitones; music moved by one is in the same key
+
+
+class Past(NamedTuple):
+    """What the memory holds of the tunes so far, oldest first."""
+
+    keys: Tensor  # (B, S, A * D), what led up to each frame and the frame itself
+    frames: Tensor  # (B, S, K)
+
+
+class State(NamedTuple):
+    """All that a model carries from one frame to the next."""
+
+    hidden: Tensor  # (layers + upper_layers, B, H)
+    cell: Tensor  # (layers + upper_layers, B, H)
+    past: Past | None  # None for a model without memory
 
 
 class Head(Protocol):
@@ -153,11 +172,85 @@ class ChordHead(nn.Module):
             self.logits.bias.copy_(functional.pad(marginals.log() - silence, (1, 0)))
 
 
-class PianoLSTM(nn.Module):
-    """Embedding of the frame -> LSTM -> head.
+class Memory(nn.Module):
+    """Attention over the tune's own past: what followed where it sounded like now?
+
+    Tunes repeat whole parts, at lags that differ from tune to tune. At time t, with x_t read, each
+    head asks a query of every moment s < t that the memory holds, and reads out the frame x_{s+1}
+    that followed there, averaged by the softmax of
+
+        query_t . key_s / sqrt(D) + bias[t - s]
+
+    Query and key are made from the LSTM's output and, directly, from the last few frames, so that a
+    repeat is recognised before the LSTM has learnt to tell one moment from another. The bias,
+    learnt for each lag, is the habit of a style: to come back after 16 or 64 frames. A slot of
+    score 0 and no frame stands for "nothing of the kind".
 
     Args:
-        settings: the sizes; `latent_size` 0 gives the Bernoulli head, else the chord head.
+        settings: the sizes.
+        keys: K.
+    """
+
+    def __init__(self, settings: ModelSettings, keys: int) -> None:
+        """Make the layers."""
+        super().__init__()
+        self.heads, self.span = settings.heads, settings.memory
+        width = settings.heads * settings.head_size
+        self.query = nn.Linear(settings.hidden_size, width)
+        self.key = nn.Linear(settings.hidden_size, width)
+        self.recent = nn.Conv1d(keys, width, settings.match, bias=False)
+        self.lag = nn.Parameter(torch.zeros(settings.heads, settings.memory))  # lag 1 comes first
+        self.output = nn.Linear(settings.heads * keys, settings.hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor, frames: Tensor, past: Past | None) -> tuple[Tensor, Past]:
+        """Read frames (B, T, K) with the LSTM's output at them (B, T, H), after `past`.
+
+        Returns:
+            What the heads found for each frame, (B, T, H); and the past with these frames in it.
+        """
+        batch, length, _ = hidden.shape
+        if past is None:
+            past = Past(hidden.new_zeros(batch, 0, self.query.out_features), frames[:, :0])
+        frames = torch.cat([past.frames, frames], dim=1)  # (B, S, K)
+        window = length + self.recent.kernel_size[0] - 1
+        heard = functional.pad(frames, (0, 0, window, 0))[:, -window:]  # silence before the tune
+        recent = self.recent(heard.transpose(1, 2)).transpose(1, 2)  # (B, T, A * D)
+        query = self.query(hidden) + recent
+        keys = torch.cat([past.keys, self.key(hidden) + recent], dim=1)  # (B, S, A * D)
+        # The newest frame has no successor yet: its place is the empty slot's.
+        moments = functional.pad(keys[:, :-1], (0, 0, 0, 1))
+        followed = functional.pad(frames[:, 1:], (0, 0, 0, 1))
+        scores = self.by_head(query) @ self.by_head(moments).transpose(2, 3)  # (B, A, T, S)
+        scores = scores / math.sqrt(query.shape[2] // self.heads)
+        weights = (scores + self.lag_bias(length, keys.shape[1])).softmax(dim=3)
+        found = weights.flatten(1, 2) @ followed  # (B, A * T, K)
+        found = found.unflatten(1, (self.heads, length)).transpose(1, 2).flatten(2)  # (B, T, A * K)
+        kept = max(self.span, self.recent.kernel_size[0] - 1)
+        return self.output(found), Past(keys[:, -kept:], frames[:, -kept:])
+
+    def by_head(self, vectors: Tensor) -> Tensor:
+        """Return (B, T, A * D) as (B, A, T, D)."""
+        return vectors.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def lag_bias(self, length: int, size: int) -> Tensor:
+        """Return the bias of the newest `length` queries on each of the S = `size` places.
+
+        (A, T, S); -inf where the moment is not past or beyond the memory, 0 for the empty slot.
+        """
+        bias = self.lag[:, : size - 1].flip(1)  # lags falling to 1, as the places come
+        beyond = max(size - 1 - self.span, 0)
+        bias = functional.pad(bias, (beyond, length), value=-torch.inf)
+        # The newest query sees it from the start; each one before is a place further on.
+        bias = bias.unfold(1, size, 1).flip(1)
+        return functional.pad(bias[..., :-1], (0, 1))
+
+
+class PianoLSTM(nn.Module):
+    """Embedding of the frame -> LSTM (-> memory -> LSTM) -> head.
+
+    Args:
+        settings: the sizes; what is 0 there is left out. `latent_size` 0 gives the Bernoulli head,
+            else the chord head. `memory`, `upper_layers` and `transpose` are 0 in the plain recipe.
         keys: K, 88 but in tests.
     """
 
@@ -165,36 +258,81 @@ class PianoLSTM(nn.Module):
         """Make the layers, freshly initialised from torch's global generator."""
         super().__init__()
         self.settings = settings
-        self.embedding = nn.Linear(keys, settings.embed_size)
-        self.lstm = nn.LSTM(
-            settings.embed_size,
-            settings.hidden_size,
-            settings.layers,
-            batch_first=True,
-            dropout=settings.dropout if settings.layers > 1 else 0.0,
+        embed_size, hidden_size = settings.embed_size, settings.hidden_size
+        self.embedding = nn.Linear(keys, embed_size)
+        self.key = nn.Linear(OCTAVE, embed_size, bias=False) if settings.transpose else None
+        if self.key is not None:
+            nn.init.zeros_(self.key.weight)
+        self.lstm = make_lstm(embed_size, hidden_size, settings.layers, settings.dropout)
+        self.memory = Memory(settings, keys) if settings.memory else None
+        self.upper = (
+            make_lstm(
+                hidden_size + embed_size, hidden_size, settings.upper_layers, settings.dropout
+            )
+            if settings.upper_layers
+            else None
         )
+        self.input_dropout = nn.Dropout(settings.input_dropout)
         self.dropout = nn.Dropout(settings.dropout)
         self.head: Head = (
-            ChordHead(settings.hidden_size, settings.latent_size, keys)
+            ChordHead(hidden_size, settings.latent_size, keys)
             if settings.latent_size
-            else BernoulliHead(settings.hidden_size, keys)
+            else BernoulliHead(hidden_size, keys)
         )
 
-    def forward(self, frames: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self, frames: Tensor, state: State | None = None, shift: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         """Read frames (B, T, K) after `state`; None = the start of a tune.
 
+        Args:
+            frames: of 0 and 1.
+            state: what the last call returned.
+            shift: (B,) int64, the semitones that each tune was moved by; None = none of them was.
+
         Returns:
-            The LSTM's output at each frame, (B, T, H), from which the head predicts the frame that
+            The vector at each frame, (B, T, H), from which the head predicts the frame that
             follows; and the state after the last one.
         """
-        embedded = self.dropout(self.embedding(frames))  # (B, T, E)
-        hidden, state = self.lstm(embedded, state)  # (B, T, H)
-        return self.dropout(hidden), state
+        if state is None:
+            layers = self.settings.layers + self.settings.upper_layers
+            nothing = frames.new_zeros(layers, len(frames), self.settings.hidden_size)
+            state = State(nothing, nothing, None)
+        embedded = self.input_dropout(self.embed(frames, shift))  # (B, T, E)
+        below = self.settings.layers
+        heard, carried = self.lstm(embedded, (state.hidden[:below], state.cell[:below]))
+        vectors, past = self.dropout(heard), None  # (B, T, H)
+        if self.memory is not None:
+            found, past = self.memory(heard, frames, state.past)
+            vectors = vectors + found
+        if self.upper is not None:
+            above = torch.cat([vectors, embedded], dim=2)
+            heard, upper = self.upper(above, (state.hidden[below:], state.cell[below:]))
+            vectors = vectors + self.dropout(heard)
+            carried = [torch.cat(parts) for parts in zip(carried, upper, strict=True)]
+        hidden, cell = carried
+        return vectors, State(hidden, cell, past)
+
+    def embed(self, frames: Tensor, shift: Tensor | None) -> Tensor:
+        """Return what the LSTM reads, frames and key: (B, T, K), semitones (B,) -> (B, T, E)."""
+        embedded = self.embedding(frames)
+        if self.key is None:
+            return embedded
+        shift = frames.new_zeros(len(frames), dtype=torch.int64) if shift is None else shift
+        key = functional.one_hot(shift % OCTAVE, OCTAVE).to(frames.dtype)  # (B, 12)
+        return embedded + self.key(key)[:, None]
+
+
+def make_lstm(input_size: int, hidden_size: int, layers: int, dropout: float) -> nn.LSTM:
+    """Return an LSTM that reads (B, T, input) and drops outputs between its layers."""
+    dropout = dropout if layers > 1 else 0.0
+    return nn.LSTM(input_size, hidden_size, layers, batch_first=True, dropout=dropout)
 
 
 def first_rows(state: State | None, rows: int) -> State | None:
     """Return the state of a batch's first `rows` tunes, cut off from the gradient behind it."""
     if state is None:
         return None
-    hidden, cell = state
-    return hidden[:, :rows].detach().contiguous(), cell[:, :rows].detach().contiguous()
+    hidden, cell = (tensor[:, :rows].detach().contiguous() for tensor in state[:2])
+    past = state.past and Past(*(tensor[:rows].detach() for tensor in state.past))
+    return State(hidden, cell, past)

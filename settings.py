@@ -103,13 +103,17 @@ class Group:
         return {name: getattr(flags, name) for name in names if hasattr(flags, name)}
 
     @classmethod
-    def from_flags(cls, flags: argparse.Namespace, parser: "Parser") -> Self:
-        """Return the group with the user's flags over the defaults.
+    def from_flags(
+        cls, flags: argparse.Namespace, parser: "Parser", preset: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Return the group with the user's flags over the preset's values over the defaults.
 
         A value out of its range ends the program, with one line and exit status 2.
         """
+        names = {field.name for field in dataclasses.fields(cls)}
+        values = {name: value for name, value in (preset or {}).items() if name in names}
         try:
-            return cls(**cls.given(flags))
+            return cls(**(values | cls.given(flags)))
         except ValueError as error:
             parser.error(str(error))
 
@@ -155,8 +159,31 @@ class ModelSettings(Group):
         at_least=0,
         at_most=16384,
     )
-    dropout: float = setting(
-        0.0, "share of the embedding and of the LSTM's outputs dropped", at_least=0, below=1
+    dropout: float = setting(0.0, "share of the LSTM's outputs dropped", at_least=0, below=1)
+    input_dropout: float = setting(0.0, "share of the embedding dropped", at_least=0, below=1)
+    memory: int = setting(
+        0,
+        "frames of the tune's own past that are searched for what is being repeated; 0 = none",
+        at_least=0,
+        at_most=2**16,
+    )
+    heads: int = setting(4, "searches of the memory side by side", at_least=1, at_most=64)
+    head_size: int = setting(64, "width of what each search compares", at_least=1, at_most=1024)
+    match: int = setting(
+        8,
+        "last frames that a search compares directly, beside the LSTM's output",
+        at_least=1,
+        at_most=256,
+    )
+    upper_layers: int = setting(
+        0, "LSTM layers above the memory, which hear what it found", at_least=0, at_most=64
+    )
+    transpose: float = setting(
+        0.0,
+        "share of the training tunes moved to another key at random, the model being told by how"
+        " much",
+        at_least=0,
+        at_most=1,
     )
 
 
@@ -167,12 +194,34 @@ class TrainSettings(Group):
     batch_size: int = setting(32, "tunes in a batch", at_least=1, at_most=2**20)
     lr: float = setting(0.001, "learning rate of Adam", above=0, at_most=10)
     epochs: int = setting(20, "passes over the training split", at_least=1, at_most=10**6)
+    steps: int = setting(
+        0,
+        "as many epochs as come nearest to this many steps of Adam, in place of --epochs; 0 ="
+        " --epochs",
+        at_least=0,
+        at_most=10**9,
+    )
     bptt: int = setting(
         60, "frames that gradients flow back through; the state goes on; 0 = the tune", at_least=0
     )
     # 0.25 is the word-language-model example's; it tames the rare exploding gradient of an LSTM.
     clip: float = setting(
         0.25, "largest norm of a step's gradient (Pascanu et al. 2013); 0 = unclipped", at_least=0
+    )
+    warmup: float = setting(
+        0.0,
+        "share of training over which the learning rate rises to --lr, to fall to 0 from there; 0 ="
+        " constant",
+        at_least=0,
+        below=1,
+    )
+    weight_decay: float = setting(0.0, "decoupled weight decay (AdamW)", at_least=0, at_most=10)
+    average: float = setting(
+        0.0,
+        "decay per step of the running average of the weights that is scored and kept; 0 = the"
+        " weights themselves",
+        at_least=0,
+        below=1,
     )
 
 
@@ -271,6 +320,36 @@ GROUPS: dict[str, type[Group]] = {
     "run": RunSettings,
     "machine": MachineSettings,
     "sample": SampleSettings,
+}
+
+
+# Values in place of the defaults, for `main.py --preset`. A flag given beside it goes first.
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    # The lowest likelihood that we know how to reach in minutes on 2 CPU cores. Chosen on the valid
+    # splits of Nottingham and JSB Chorales, and nothing in it belongs to one of them.
+    # `benchmarks/results.py ablation` takes it apart.
+    "best": {
+        "embed_size": 200,
+        "hidden_size": 384,
+        "latent_size": 256,  # dropout keeps many units from learning the tunes by heart
+        # Attention of an LSTM over its own past (Grave et al. 2017, arXiv:1612.04426), with a bias
+        # for each lag (Raffel et al. 2020, arXiv:1910.10683); its length bounds time and memory.
+        "memory": 1024,
+        # So that the model sees whether what the memory said a moment ago came true.
+        "upper_layers": 1,
+        "dropout": 0.5,  # where no time is crossed (Zaremba et al. 2014, arXiv:1409.2329)
+        "input_dropout": 0.3,
+        # The sets are in C: unmoved, most keys would be nearly unheard. Told by how much it was
+        # moved, the model need not wonder which key a tune is in.
+        "transpose": 0.5,
+        "batch_size": 16,
+        "steps": 6000,  # 26 epochs of Nottingham, 230 of JSB Chorales
+        "lr": 0.0025,
+        "warmup": 0.3,  # one cycle (Smith and Topin 2018, arXiv:1708.07120)
+        "weight_decay": 0.05,  # AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101)
+        "average": 0.998,  # Polyak and Juditsky 1992; over the last 500 steps or so
+    },
 }
 
 

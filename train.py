@@ -1,7 +1,6 @@
-"""The training loop and the evaluation, to be read from top to bottom.
+"""The training loop, to be read from top to bottom.
 
-Loss and score are the negative log-likelihood (NLL) in nats per frame, all 88 keys of a frame
-together, pooled over all frames of a split (the rule of Boulanger-Lewandowski et al. 2012).
+The loss is the negative log-likelihood (NLL) in nats per frame, all 88 keys of a frame together.
 """
 
 import csv
@@ -13,126 +12,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from checkpoint import Record, load_state, save_model, save_state
-from data import Batch, RollDataset, batches, chunks
+from data import Batch, RollDataset, batches, chunks, length_groups, transposed
 from files import InputError, whole_file
 from model import PianoLSTM, first_rows
 from settings import TrainSettings
 
-EVAL_BATCH = 64  # tunes; a matter of speed and memory alone
-EVAL_CHUNK = 256  # frames; likewise
 REDRAW_SECONDS = (
     10  # between two drawings of the losses while training, which take a quarter second
 )
-
-
-# ---- evaluation ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Scores:
-    """How well a model predicts one split; NLLs in nats per frame."""
-
-    nll: float  # pooled, the first frame of each tune not scored: the headline
-    nll_first_frame_scored: float  # pooled, the first frame predicted from silence
-    nll_per_tune_mean: float  # mean over tunes of each tune's own mean; first frame not scored
-    frame_accuracy: float | None  # of the frames after the first; None where it was not asked for
-    frames: int  # of the split, first frames included
-
-
-@torch.inference_mode()
-def evaluate(
-    model: PianoLSTM, dataset: RollDataset, device: torch.device, *, accuracy: bool = True
-) -> Scores:
-    """Score a split, in chunks of bounded memory; how it is cut changes no number.
-
-    Frame accuracy (Bay, Ehmann and Downie 2009, "Evaluation of Multiple-F0 Estimation and Tracking
-    Systems"): TP / (TP + FP + FN) over the keys of all frames, where the frame predicted is the one
-    that the head gives at temperature 0. It is not the expected accuracy over samples that the ICML
-    2012 paper has. Silence predicted as silence counts nowhere; a
-    split that is all silence, so predicted, has 0.
-    """
-    model.eval()
-    totals: list[Tensor] = []  # (B,) a batch: each tune's NLL
-    firsts: list[Tensor] = []  # (B,): that of its first frame
-    lengths: list[Tensor] = []  # (B,): T
-    right = wrong = 0
-    for batch in batches(dataset, EVAL_BATCH):
-        grids: list[Tensor] = []  # NLLs, (B, t) a chunk, zero where nothing is scored
-        state = None
-        for chunk in chunks(batch, EVAL_CHUNK, device):
-            hidden, state = model(chunk.inputs, first_rows(state, len(chunk.inputs)))
-            nll = model.head.nll(hidden[chunk.scored], chunk.targets[chunk.scored])
-            grid = torch.zeros(len(batch.lengths), chunk.scored.shape[1], dtype=torch.float64)
-            grid[: len(chunk.inputs)][chunk.scored.cpu()] = nll.cpu().double()
-            if accuracy:
-                counted = chunk.scored.clone()
-                counted[:, : 0 if grids else 1] = False
-                predicted = model.head.sample(hidden[counted], temperature=0) > 0
-                real = chunk.targets[counted] > 0
-                right += int((predicted & real).sum())
-                wrong += int((predicted ^ real).sum())
-            grids.append(grid)
-        totals.append(torch.cat(grids, dim=1).sum(dim=1))
-        firsts.append(grids[0][:, 0])
-        lengths.append(batch.lengths)
-    total, first, length = torch.cat(totals), torch.cat(firsts), torch.cat(lengths)  # (N,) each
-    return Scores(
-        nll=float((total - first).sum() / (length - 1).sum()),
-        nll_first_frame_scored=float(total.sum() / length.sum()),
-        nll_per_tune_mean=float(((total - first) / (length - 1)).mean()),
-        frame_accuracy=right / max(right + wrong, 1) if accuracy else None,
-        frames=int(length.sum()),
-    )
-
-
-class Baselines:
-    """What any model must beat: two predictors fitted to the training split by counting.
-
-    Both are scored as the headline is: nats per frame, pooled, first frames not scored.
-    """
-
-    def __init__(self, train: RollDataset) -> None:
-        """Count; one more on either side keeps every probability off 0 and 1 (Laplace's rule)."""
-        frames = train.frames.double()
-        self.marginals = (frames.sum(dim=0) + 1) / (len(frames) + 2)  # (K,) p(key sounds)
-        before, after = pairs(train)
-        held = (after[before] > 0).double()
-        struck = (after[~before] > 0).double()
-        self.p_held = float((held.sum() + 1) / (len(held) + 2))  # p(sounds | sounded)
-        self.p_struck = float((struck.sum() + 1) / (len(struck) + 2))  # p(sounds | was silent)
-
-    def marginal(self, dataset: RollDataset) -> float:
-        """Return the NLL of "always the average frame": each key by itself, with its frequency."""
-        _, after = pairs(dataset)
-        sounding = after.double().mean(dim=0)  # (K,)
-        p = self.marginals
-        return float(-(sounding * p.log() + (1 - sounding) * (1 - p).log()).sum())
-
-    def copy_previous(self, dataset: RollDataset) -> float:
-        """Return the NLL of "the frame before again", either kind of change at its own rate."""
-        before, after = pairs(dataset)
-        p = torch.where(before, self.p_held, self.p_struck).double()
-        return float(-torch.where(after, p, 1 - p).log().sum() / len(after))
-
-
-def pairs(dataset: RollDataset) -> tuple[Tensor, Tensor]:
-    """Return all frames but the last of a tune, and those that follow, (F, 88) bool each."""
-    frames = dataset.frames > 0
-    starts = torch.zeros(len(frames) + 1, dtype=torch.bool)
-    starts[torch.from_numpy(dataset.offsets)] = True  # the end of the last tune is one past the end
-    return frames[:-1][~starts[1:-1]], frames[1:][~starts[1:-1]]
-
-
-# ---- training ------------------------------------------------------------------------------------
 
 
 class DivergedError(Exception):
@@ -191,6 +89,46 @@ def describe(epoch: Epoch) -> str:
     )
 
 
+def count_epochs(settings: TrainSettings, lengths: np.ndarray) -> int:
+    """Return how many epochs to train: the settings' own, or those that make up its steps.
+
+    Args:
+        settings: the recipe.
+        lengths: (N,) frames of each training tune.
+    """
+    if not settings.steps:
+        return settings.epochs
+    groups = length_groups(lengths, settings.batch_size, None)
+    longest = [int(lengths[group].max()) for group in groups]
+    steps = sum(math.ceil(length / (settings.bptt or length)) for length in longest)
+    return max(1, round(settings.steps / steps))
+
+
+def learning_rate(settings: TrainSettings, progress: float) -> float:
+    """Return the learning rate when this share of training, 0 to 1, is done.
+
+    Without warm-up it is constant. With, it is one cycle of half cosines (Smith and Topin 2018,
+    arXiv:1708.07120): from 0 up to `lr` and back.
+    """
+    warmup = settings.warmup
+    if not warmup:
+        return settings.lr
+    rising = progress / warmup if progress < warmup else (1 - progress) / (1 - warmup)
+    return settings.lr * (1 - math.cos(math.pi * rising)) / 2
+
+
+def running_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Return the rule of an exponential moving average that does not dwell on where it began.
+
+    After n steps it forgets at the rate (1 + n) / (10 + n), until that reaches `decay`.
+    """
+
+    def average(mean: Tensor, weights: Tensor, n: Tensor | int) -> Tensor:
+        return mean.lerp(weights, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
+
+    return average
+
+
 class Trainer:
     """Trains a model, keeping the best weights by valid NLL in the run's folder.
 
@@ -200,7 +138,7 @@ class Trainer:
     Args:
         model: freshly made.
         train: the training split.
-        validate: the valid NLL of the model as it stands.
+        validate: returns the valid NLL of a model.
         settings: the recipe.
         seed: number that all randomness is drawn from.
         device: where the model is.
@@ -213,7 +151,7 @@ class Trainer:
         self,
         model: PianoLSTM,
         train: RollDataset,
-        validate: Callable[[], float],
+        validate: Callable[[PianoLSTM], float],
         settings: TrainSettings,
         seed: int,
         device: torch.device,
@@ -226,7 +164,15 @@ class Trainer:
         self.settings, self.seed, self.device = settings, seed, device
         self.folder, self.record, self.draw = folder, record, draw
         self.drawn_at = -math.inf  # seconds
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)
+        # Without weight decay, this is Adam.
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        self.averaged = (
+            AveragedModel(model, avg_fn=running_average(settings.average))
+            if settings.average
+            else None
+        )
         self.history: list[Epoch] = []
         self.pause: Callable[[], None] = lambda: None
 
@@ -235,11 +181,16 @@ class Trainer:
         """The file of the best weights so far."""
         return self.folder / "model.safetensors"
 
+    @property
+    def best_guess(self) -> PianoLSTM:
+        """The model to score and to keep: the averaged one, if weights are averaged."""
+        return cast(PianoLSTM, self.averaged.module) if self.averaged else self.model
+
     def resume(self) -> None:
         """Go back to where training stood as the run's folder has it, or to the start."""
         path = self.folder / "state.safetensors"
         if path.is_file():
-            record = load_state(path, self.model, self.optimizer)
+            record = load_state(path, self.model, self.optimizer, self.averaged)
             try:
                 self.history = [Epoch(**line) for line in record["history"]]
             except (KeyError, TypeError):
@@ -264,7 +215,7 @@ class Trainer:
         except KeyboardInterrupt:
             print("stopped; what is best so far is evaluated and kept")
             if not self.history:
-                save_model(self.weights_path, self.model, {**self.record, "best_epoch": 0})
+                save_model(self.weights_path, self.best_guess, {**self.record, "best_epoch": 0})
             return False
         return True
 
@@ -274,9 +225,10 @@ class Trainer:
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))  # dropout
         order = np.random.default_rng(seeds)
         total, frames, began = 0.0, 0, time.perf_counter()
+        whole = int(self.train.lengths.sum())
         self.model.train()
         with tqdm(
-            total=int(self.train.lengths.sum()),
+            total=whole,
             desc=f"epoch {number}/{self.settings.epochs}",
             unit=" frames",
             unit_scale=True,
@@ -284,31 +236,39 @@ class Trainer:
             disable=None,  # none where nobody watches: no bars in log files
         ) as bar:
             for batch in batches(self.train, self.settings.batch_size, order):
-                total += self.learn(batch)
+                progress = (number - 1 + frames / whole) / self.settings.epochs
+                self.optimizer.param_groups[0]["lr"] = learning_rate(self.settings, progress)
+                total += self.learn(*transposed(batch, self.model.settings.transpose, order))
                 frames += int(batch.lengths.sum())
                 if not math.isfinite(total):
                     raise DivergedError(f"epoch {number}: the loss is {total}; try a lower --lr")
                 bar.update(int(batch.lengths.sum()))
                 bar.set_postfix_str(f"{total / frames:.3f} nats/frame", refresh=False)
         seconds = time.perf_counter() - began
-        valid = self.validate()
+        valid = self.validate(self.best_guess)
         if not math.isfinite(valid):
             raise DivergedError(f"epoch {number}: the valid NLL is {valid}; try a lower --lr")
         return Epoch(number, total / frames, valid, seconds, frames / seconds)
 
-    def learn(self, batch: Batch) -> float:
-        """Take an optimizer step for each chunk of a batch; return the batch's NLL in nats."""
+    def learn(self, batch: Batch, shift: Tensor) -> float:
+        """Take an optimizer step for each chunk of a batch; return the batch's NLL in nats.
+
+        The batch's tunes were moved by `shift` semitones, (B,) int64.
+        """
         total = torch.zeros((), device=self.device)
-        state = None
+        state, shift = None, shift.to(self.device)
         for chunk in chunks(batch, self.settings.bptt, self.device):
             self.pause()
-            hidden, state = self.model(chunk.inputs, first_rows(state, len(chunk.inputs)))
+            rows = len(chunk.inputs)
+            hidden, state = self.model(chunk.inputs, first_rows(state, rows), shift[:rows])
             nll = self.model.head.nll(hidden[chunk.scored], chunk.targets[chunk.scored])  # (F,)
             self.optimizer.zero_grad()
             nll.mean().backward()
             if self.settings.clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
             self.optimizer.step()
+            if self.averaged:
+                self.averaged.update_parameters(self.model)
             total += nll.detach().sum()
         return float(total)
 
@@ -317,7 +277,7 @@ class Trainer:
         last, best = history[-1], best_of(history)
         if best is last:
             record = {**self.record, "best_epoch": last.epoch, "valid_nll": last.valid}
-            save_model(self.weights_path, self.model, record)
+            save_model(self.weights_path, self.best_guess, record)
         lines = [asdict(epoch) for epoch in history]
         with (
             whole_file(self.folder / "metrics.csv") as temporary,
@@ -327,9 +287,8 @@ class Trainer:
             table.writeheader()
             table.writerows(lines)
         # The state comes last: if the program is killed before, the epoch is repeated.
-        save_state(
-            self.folder / "state.safetensors", self.model, self.optimizer, {"history": lines}
-        )
+        path = self.folder / "state.safetensors"
+        save_state(path, self.model, self.optimizer, self.averaged, {"history": lines})
         if time.perf_counter() - self.drawn_at > REDRAW_SECONDS:
             self.draw(history)
             self.drawn_at = time.perf_counter()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data import SPLITS, read
 from files import InputError
-from settings import DataSettings
+from settings import DataSettings, Group, Parser, add_flags
 
 ROOT = Path(__file__).parent.parent
 K = 88
@@ -89,6 +89,18 @@ def refusal(path: Path) -> str:
     assert str(path) in message
     assert "\n" not in message
     return message
+
+
+def parser_of(*groups: type[Group]) -> Parser:
+    parser = Parser(prog="program.py")
+    add_flags(parser, *groups)
+    return parser
+
+
+def parse(group: type[Group], *words: str) -> Any:
+    """Make the group from words of a command line."""
+    parser = parser_of(group)
+    return group.from_flags(parser.parse_args(list(words)), parser)
 
 
 def one_line_naming(path: Path, error: BaseException) -> bool:

@@ -10,22 +10,34 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from data import RollDataset
+from data import Batch, RollDataset
+from evaluation import evaluate
 from helpers import K
 from model import PianoLSTM
 from settings import ModelSettings, TrainSettings
-from train import Trainer, evaluate
+from train import Trainer
 
 CPU = torch.device("cpu")
 LATENTS = [0, 3]  # the Bernoulli head, the chord head
+MEMORY = {"memory": 9, "match": 3, "heads": 2, "head_size": 4}  # a small one
 
 
 def make_model(seed: int = 0, **sizes: Any) -> PianoLSTM:
     torch.manual_seed(seed)
     small = {"embed_size": 5, "hidden_size": 6, "latent_size": 3}
-    return PianoLSTM(ModelSettings(**{**small, **sizes}))
+    model = PianoLSTM(ModelSettings(**{**small, **sizes}))
+    stir(model)
+    return model
+
+
+def stir(model: PianoLSTM) -> None:
+    """Draw the weights that start from zero, so that they matter."""
+    if model.memory is not None:
+        nn.init.normal_(model.memory.lag)
+    if model.key is not None:
+        nn.init.normal_(model.key.weight)
 
 
 def rolls_of(*lengths: int, density: float = 0.05, seed: int = 0) -> list[np.ndarray]:
@@ -41,20 +53,71 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def numpy_nlls(model: PianoLSTM, roll: np.ndarray) -> np.ndarray:
-    """Return the NLL of every frame of a tune, (T,), in float64: the model of one layer again."""
+    """Return the NLL of every frame of a tune, (T,), in float64: models of one layer, again.
+
+    (Or of one layer below the memory and one above it.)
+    """
     w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
-    h = c = np.zeros(w["lstm.weight_hh_l0"].shape[1])
-    heard, nlls = np.zeros(K), []
+    nothing = np.zeros(w["lstm.weight_hh_l0"].shape[1])
+    below = above = (nothing, nothing)
+    heard, outputs, nlls = [np.zeros(K)], [], []
     for frame in roll:
-        x = w["embedding.weight"] @ heard + w["embedding.bias"]
-        gates = w["lstm.weight_ih_l0"] @ x + w["lstm.bias_ih_l0"]
-        gates = gates + w["lstm.weight_hh_l0"] @ h + w["lstm.bias_hh_l0"]
-        i, f, g, o = np.split(gates, 4)  # PyTorch's order: input, forget, cell, output
-        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-        h = sigmoid(o) * np.tanh(c)
-        nlls.append(numpy_head(w, h, frame))
-        heard = frame.astype(float)
+        x = w["embedding.weight"] @ heard[-1] + w["embedding.bias"]
+        below = numpy_lstm(w, "lstm", x, *below)
+        outputs.append(below[0])
+        found = numpy_memory(w, outputs, heard) if "memory.lag" in w else 0.0
+        vector = below[0] + found
+        if "upper.weight_ih_l0" in w:
+            above = numpy_lstm(w, "upper", np.concatenate([vector, x]), *above)
+            vector = vector + above[0]
+        nlls.append(numpy_head(w, vector, frame))
+        heard.append(frame.astype(float))
     return np.array(nlls)
+
+
+def numpy_lstm(
+    w: dict[str, np.ndarray], name: str, x: np.ndarray, h: np.ndarray, c: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return output and cell, (H,) each, after a step of the LSTM of this name, from x (E,)."""
+    gates = w[f"{name}.weight_ih_l0"] @ x + w[f"{name}.bias_ih_l0"]
+    gates = gates + w[f"{name}.weight_hh_l0"] @ h + w[f"{name}.bias_hh_l0"]
+    i, f, g, o = np.split(gates, 4)  # PyTorch's order: input, forget, cell, output
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+def numpy_memory(
+    w: dict[str, np.ndarray], outputs: list[np.ndarray], heard: list[np.ndarray]
+) -> np.ndarray:
+    """Return what the memory finds at the last moment, (H,): a loop over heads and moments.
+
+    Args:
+        w: the weights of the model, in float64.
+        outputs: of the LSTM, (H,) at each moment so far.
+        heard: the frame read at each moment, (K,).
+    """
+    recent = w["memory.recent.weight"]  # (A * D, K, match), the newest frame last
+    (heads, span), match, now = w["memory.lag"].shape, recent.shape[2], len(outputs) - 1
+
+    def vectors(name: str, moment: int) -> np.ndarray:
+        made = w[f"memory.{name}.weight"] @ outputs[moment] + w[f"memory.{name}.bias"]
+        for back in range(min(match, moment + 1)):
+            made = made + recent[:, :, match - 1 - back] @ heard[moment - back]
+        return made.reshape(heads, -1)  # (A, D)
+
+    found = []
+    for head in range(heads):
+        odds, followed = [1.0], [np.zeros_like(heard[0])]  # the empty slot: exp(0), no frame
+        for moment in range(now):
+            lag = now - moment
+            if lag <= span:
+                query, key = vectors("query", now)[head], vectors("key", moment)[head]
+                odds.append(
+                    math.exp(query @ key / math.sqrt(len(key)) + w["memory.lag"][head, lag - 1])
+                )
+                followed.append(heard[moment + 1])
+        found.append(np.array(odds) / sum(odds) @ np.array(followed))
+    return w["memory.output.weight"] @ np.concatenate(found)
 
 
 def numpy_head(w: dict[str, np.ndarray], h: np.ndarray, frame: np.ndarray) -> float:
@@ -80,7 +143,7 @@ def make_trainer(
     seed: int = 3,
     model: PianoLSTM | None = None,
     rolls: list[np.ndarray] | None = None,
-    validate: Callable[[], float] | None = None,
+    validate: Callable[[PianoLSTM], float] | None = None,
     sizes: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Trainer:
@@ -90,13 +153,18 @@ def make_trainer(
     return Trainer(
         model,
         RollDataset(rolls or rolls_of(10, 10, 7, 3, 3)),
-        validate or (lambda: evaluate(model, valid, CPU, accuracy=False).nll),
+        validate or (lambda scored: evaluate(scored, valid, CPU, accuracy=False).nll),
         TrainSettings(**{"batch_size": 2, "epochs": 2, "bptt": 4, **settings}),
         seed,
         CPU,
         folder,
         record={"dataset": "tiny", "fingerprint": "abc", "frame_beats": 0.5},
     )
+
+
+def unmoved(batch: Batch) -> Tensor:
+    """Return the shift of a batch whose tunes are in their own keys, (B,)."""
+    return torch.zeros(len(batch.lengths), dtype=torch.int64)
 
 
 def weights_of(model: PianoLSTM) -> dict[str, Tensor]:

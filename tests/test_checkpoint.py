@@ -9,13 +9,16 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel
 
 import checkpoint
 from checkpoint import load_model, load_state, read_tensors, save_model, save_state, write_tensors
 from files import InputError
 from helpers import one_line_naming
+from helpers_train import MEMORY, stir
 from model import PianoLSTM
 from settings import ModelSettings
+from train import running_average
 
 RECORD = {"dataset": "tiny", "frame_beats": 0.5, "seed": 3, "fingerprint": "abc"}
 
@@ -23,7 +26,9 @@ RECORD = {"dataset": "tiny", "frame_beats": 0.5, "seed": 3, "fingerprint": "abc"
 def make_model(seed: int = 0, **sizes: Any) -> PianoLSTM:
     torch.manual_seed(seed)
     small = {"embed_size": 3, "hidden_size": 4, "latent_size": 2}
-    return PianoLSTM(ModelSettings(**{**small, **sizes}))
+    model = PianoLSTM(ModelSettings(**{**small, **sizes}))
+    stir(model)
+    return model
 
 
 def saved(folder: Path, **sizes: Any) -> Path:
@@ -45,8 +50,8 @@ def rewrite(path: Path, change: dict[str, Any], **metadata: Any) -> None:
 
 @pytest.mark.parametrize(
     "sizes",
-    [{}, {"latent_size": 0}, {"layers": 3, "dropout": 0.25}],
-    ids=["chord", "bernoulli", "deep"],
+    [{}, {"latent_size": 0}, {"layers": 3, "dropout": 0.25}, MEMORY, MEMORY | {"transpose": 0.5}],
+    ids=["chord", "bernoulli", "deep", "memory", "memory and key"],
 )
 def test_model_comes_back_as_it_was(tmp_path: Path, sizes: dict[str, Any]) -> None:
     model = make_model(**sizes)
@@ -62,12 +67,16 @@ def test_model_comes_back_as_it_was(tmp_path: Path, sizes: dict[str, Any]) -> No
     assert record["model"] == dataclasses.asdict(model.settings)
 
 
-def test_loaded_model_is_ready_to_evaluate_and_to_train(tmp_path: Path) -> None:
-    loaded, _ = load_model(saved(tmp_path, dropout=0.5))
+@pytest.mark.parametrize("memory", [{}, MEMORY | {"transpose": 0.5}], ids=["none", "memory"])
+def test_loaded_model_is_ready_to_evaluate_and_to_train(
+    tmp_path: Path, memory: dict[str, Any]
+) -> None:
+    sizes = {"dropout": 0.5, "input_dropout": 0.5, **memory}
+    loaded, _ = load_model(saved(tmp_path, **sizes))
     assert not loaded.training
     frames = torch.ones(1, 3, 88)
     hidden, _ = loaded(frames)
-    assert torch.equal(hidden, make_model(dropout=0.5).eval()(frames)[0])
+    assert torch.equal(hidden, make_model(**sizes).eval()(frames)[0])
     loaded.head.nll(hidden[0], frames[0]).sum().backward()
     assert all(weights.grad is not None for weights in loaded.parameters())
 
@@ -77,6 +86,28 @@ def test_loading_draws_no_random_number(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     load_model(path)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_of_a_plain_model_have_the_names_they_always_had(tmp_path: Path) -> None:
+    tensors, record = read_tensors(saved(tmp_path))
+    assert {name.split(".")[0] for name in tensors} == {"embedding", "lstm", "head"}
+    # A file from before there was a memory says nothing of it.
+    old = {"embed_size", "hidden_size", "layers", "latent_size", "dropout"}
+    settings = {name: value for name, value in record["model"].items() if name in old}
+    rewrite(tmp_path / "model.safetensors", {}, model=settings)
+    loaded, _ = load_model(tmp_path / "model.safetensors")
+    assert loaded.settings == make_model().settings
+    assert torch.equal(loaded.embedding.weight, make_model().embedding.weight)
+
+
+@torch.no_grad()
+def test_model_that_comes_with_the_program_can_be_played() -> None:
+    if not checkpoint.PRETRAINED.is_file():
+        pytest.skip("pretrained/ is not in this checkout")
+    loaded, _ = load_model(checkpoint.PRETRAINED)
+    hidden, state = loaded(torch.zeros(1, 3, 88))
+    assert hidden.isfinite().all()
+    assert state.past is None or loaded.settings.memory
 
 
 def test_same_weights_are_the_same_bytes(tmp_path: Path) -> None:
@@ -242,51 +273,81 @@ def test_newer_format_asks_for_an_update(tmp_path: Path) -> None:
 # ---- the state of training -----------------------------------------------------------------------
 
 
-def trained(seed: int, steps: int, **sizes: Any) -> tuple[PianoLSTM, torch.optim.Optimizer]:
+Trained = tuple[PianoLSTM, torch.optim.Optimizer, AveragedModel | None]
+
+
+def trained(seed: int, steps: int, *, average: bool = False, **sizes: Any) -> Trained:
     model = make_model(seed, **sizes)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    take_steps(model, optimizer, steps)
-    return model, optimizer
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    averaged = AveragedModel(model, avg_fn=running_average(0.5)) if average else None
+    take_steps(model, optimizer, averaged, steps)
+    return model, optimizer, averaged
 
 
-def take_steps(model: PianoLSTM, optimizer: torch.optim.Optimizer, steps: int) -> None:
+def take_steps(
+    model: PianoLSTM,
+    optimizer: torch.optim.Optimizer,
+    averaged: AveragedModel | None,
+    steps: int,
+) -> None:
     frames = torch.eye(88)[None, 30:36]
     for _ in range(steps):
         hidden, _ = model(frames)
         optimizer.zero_grad()
         model.head.nll(hidden[0], frames[0]).mean().backward()
         optimizer.step()
+        if averaged is not None:
+            averaged.update_parameters(model)
 
 
-def test_training_goes_on_from_a_state_as_if_never_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("sizes", [{}, MEMORY], ids=["plain", "memory"])
+def test_training_goes_on_from_a_state_as_if_never_stopped(
+    tmp_path: Path, average: bool, sizes: dict[str, Any]
+) -> None:
     path = tmp_path / "state.safetensors"
-    whole, optimizer = trained(0, steps=3)
-    save_state(path, whole, optimizer, {"history": [1, 2]})
-    resumed, fresh = trained(1, steps=5)
-    record = load_state(path, resumed, fresh)
+    whole = trained(0, steps=3, average=average, **sizes)
+    save_state(path, *whole, {"history": [1, 2]})
+    resumed = trained(1, steps=5, average=average, **sizes)
+    record = load_state(path, *resumed)
     assert record["history"] == [1, 2]
-    take_steps(whole, optimizer, 4)
-    take_steps(resumed, fresh, 4)
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(resumed.state_dict()[name], tensor), name
-    steps = {int(moments["step"]) for moments in fresh.state_dict()["state"].values()}
+    take_steps(*whole, 4)
+    take_steps(*resumed, 4)
+    for one, other in zip(whole[::2], resumed[::2], strict=True):  # the model, and the average
+        if one is not None and other is not None:
+            for name, tensor in one.state_dict().items():  # the number of steps among them
+                assert torch.equal(other.state_dict()[name], tensor), name
+    steps = {int(moments["step"]) for moments in resumed[1].state_dict()["state"].values()}
     assert steps == {7}
+
+
+def test_state_without_the_average_that_is_asked_for_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    save_state(path, *trained(0, steps=1), {})
+    with pytest.raises(InputError) as refused:
+        load_state(path, *trained(0, steps=1, average=True))
+    assert one_line_naming(path, refused.value)
 
 
 def test_state_of_a_run_just_begun_comes_back(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
-    model, optimizer = trained(0, steps=0)
-    save_state(path, model, optimizer, {})
-    other, fresh = trained(1, steps=0)
-    load_state(path, other, fresh)
-    assert torch.equal(other.embedding.weight, model.embedding.weight)
-    assert not fresh.state_dict()["state"]
+    begun, other = trained(0, steps=0), trained(1, steps=0)
+    save_state(path, *begun, {})
+    load_state(path, *other)
+    assert torch.equal(other[0].embedding.weight, begun[0].embedding.weight)
+    assert not other[1].state_dict()["state"]
 
 
 def test_state_of_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "state.safetensors"
     save_state(path, *trained(0, steps=1), {})
-    for sizes in ({"hidden_size": 5}, {"latent_size": 0}, {"layers": 2}):
+    for sizes in (
+        {"hidden_size": 5},
+        {"latent_size": 0},
+        {"layers": 2},
+        MEMORY,
+        {"transpose": 1.0},
+    ):
         with pytest.raises(InputError) as refused:
             load_state(path, *trained(0, steps=1, **sizes))
         assert one_line_naming(path, refused.value)

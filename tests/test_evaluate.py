@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-import train
+import evaluation
 from data import RollDataset, read
+from evaluation import Baselines, evaluate
 from helpers import K
-from helpers_train import CPU, LATENTS, make_model, numpy_nlls, rolls_of, same, weights_of
-from train import Baselines, evaluate
+from helpers_train import CPU, LATENTS, MEMORY, make_model, numpy_nlls, rolls_of, same, weights_of
+from model import State
 
 
 def roll_from(*frames: set[int]) -> np.ndarray:
@@ -28,9 +29,15 @@ def roll_from(*frames: set[int]) -> np.ndarray:
 # ---- evaluation ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "memory",
+    [{}, MEMORY, {"upper_layers": 1}, MEMORY | {"upper_layers": 1}],
+    ids=["none", "memory", "upper", "both"],
+)
 @pytest.mark.parametrize("latent", LATENTS)
-def test_scores_are_those_of_each_tune_by_itself(latent: int) -> None:
-    model = make_model(latent_size=latent, dropout=0.5).train()
+def test_scores_are_those_of_each_tune_by_itself(latent: int, memory: dict[str, Any]) -> None:
+    dropped: dict[str, Any] = {"dropout": 0.5, "input_dropout": 0.5}
+    model = make_model(latent_size=latent, **dropped, **memory).train()
     rolls = rolls_of(9, 2, 5, 14)
     scores = evaluate(model, RollDataset(rolls), CPU)
     nlls = [numpy_nlls(model, roll) for roll in rolls]
@@ -54,8 +61,8 @@ def test_how_evaluation_is_cut_changes_no_score(
     assert whole.frame_accuracy is not None
     assert 0.05 < whole.frame_accuracy < 0.95
     for batch, chunk in [(1, 256), (1, 4), (3, 1), (3, 5), (64, 3), (64, 14)]:
-        monkeypatch.setattr(train, "EVAL_BATCH", batch)
-        monkeypatch.setattr(train, "EVAL_CHUNK", chunk)
+        monkeypatch.setattr(evaluation, "EVAL_BATCH", batch)
+        monkeypatch.setattr(evaluation, "EVAL_CHUNK", chunk)
         cut = evaluate(model, dataset, CPU)
         assert vars(cut) == pytest.approx(vars(whole), rel=1e-6)
 
@@ -71,8 +78,9 @@ class Echo:
     def eval(self) -> None:
         """Have nothing to switch off."""
 
-    def __call__(self, frames: Tensor, state: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        return frames, (torch.zeros(1, len(frames), 1), torch.zeros(1, len(frames), 1))
+    def __call__(self, frames: Tensor, state: Any) -> tuple[Tensor, State]:
+        nothing = torch.zeros(1, len(frames), 1)
+        return frames, State(nothing, nothing, None)
 
     def nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
         assert hidden.shape == frames.shape

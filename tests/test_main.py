@@ -19,21 +19,12 @@ import checkpoint
 import corpora
 import generate
 import main
-from files import InputError, run_program
+from files import InputError
+from helpers_main import SMALL, call, tunes, write_tunes
 from midi import midi_to_roll, roll_to_midi
 from settings import GROUPS, PlaySettings
 
 HOME = Path(__file__).parent.parent
-SMALL = ["--embed_size=8", "--hidden_size=8", "--latent_size=3", "--epochs=2", "--seconds=2"]
-
-
-def tunes(seed, count):
-    """Random tunes as the ICML pickles have them: steps of MIDI numbers."""
-    generator = np.random.default_rng(seed)
-    return [
-        [tuple(generator.choice(np.arange(48, 84), 3, replace=False).tolist()) for _ in range(30)]
-        for _ in range(count)
-    ]
 
 
 @pytest.fixture
@@ -41,18 +32,7 @@ def pickled(tmp_path, monkeypatch):
     """The path of a small set of piano-rolls; the program runs in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PIANO_DATA_DIR", raising=False)
-    path = tmp_path / "small set.pickle"
-    path.write_bytes(
-        pickle.dumps({"train": tunes(1, 6), "valid": tunes(2, 2), "test": tunes(3, 2)})
-    )
-    return path
-
-
-def call(program, *flags):
-    """Run a command within this process, as its `__main__` does; return the exit status."""
-    with pytest.raises(SystemExit) as exit_:
-        run_program(lambda: program.main([str(flag) for flag in flags]))
-    return exit_.value.code
+    return write_tunes(tmp_path)
 
 
 # ---- a run ---------------------------------------------------------------------------------------
@@ -101,6 +81,8 @@ def test_every_flag_is_kept_in_settings_json(pickled):
         "layers": 2, "dropout": 0.1, "epochs": 1, "bptt": 7, "clip": 0.5, "seed": 5, "threads": 1,
         "device": "cpu", "num_samples": 1, "seconds": 1.5, "temperature": 0.9, "bpm": 90.0,
         "velocity": 70, "program": 6, "primer_notes": "C4 E4,G4", "frame_beats": 0.25,
+        "input_dropout": 0.2, "memory": 9, "heads": 2, "head_size": 3, "match": 5, "transpose": 0.5,
+        "warmup": 0.25, "weight_decay": 0.01, "average": 0.9,
     }  # fmt: skip
     assert (
         call(main, "--data", pickled, "--run_dir=run", *(f"--{k}={v}" for k, v in flags.items()))
@@ -113,6 +95,9 @@ def test_every_flag_is_kept_in_settings_json(pickled):
         assert weights.get_slice("lstm.weight_hh_l1").get_shape() == [4 * 12, 12]
         assert weights.get_slice("embedding.weight").get_shape() == [20, 88]
         assert weights.get_slice("head.context.weight").get_shape() == [5, 12]
+        assert weights.get_slice("memory.lag").get_shape() == [2, 9]
+        assert weights.get_slice("memory.recent.weight").get_shape() == [6, 88, 5]
+        assert weights.get_slice("key.weight").get_shape() == [20, 12]
 
 
 def test_the_same_seed_gives_the_same_files(pickled):

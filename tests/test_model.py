@@ -11,8 +11,29 @@ from torch import Tensor
 from data import chunks, collate
 from generate import sample
 from helpers import draw_frames
-from model import ChordHead, PianoLSTM, first_rows
-from settings import ModelSettings
+from helpers_train import MEMORY, stir
+from model import ChordHead, Past, PianoLSTM, State, first_rows
+from settings import PRESETS, ModelSettings
+
+# Either head, one layer or two, without a memory, with one shorter than most tunes, and with one
+# longer and an LSTM above it.
+MODELS = [
+    pytest.param(
+        {"latent_size": latent, "layers": layers, **memory},
+        id=f"latent {latent}, layers {layers}, memory {memory.get('memory', 0)}",
+    )
+    for latent in (0, 4)
+    for layers in (1, 2)
+    for memory in ({}, MEMORY | {"memory": 5}, MEMORY | {"memory": 20, "upper_layers": 1})
+]
+# The shape of the best model known, but small.
+BEST = {name: value for name, value in PRESETS["best"].items() if name in vars(ModelSettings())} | {
+    "embed_size": 8,
+    "hidden_size": 10,
+    "latent_size": 6,
+    "memory": 20,
+    "head_size": 4,
+}
 
 
 def make_model(keys: int = 88, seed: int = 0, **sizes: Any) -> PianoLSTM:
@@ -22,15 +43,16 @@ def make_model(keys: int = 88, seed: int = 0, **sizes: Any) -> PianoLSTM:
     model = PianoLSTM(ModelSettings(**{**small, **sizes}), keys).eval()
     for weights in model.parameters():
         weights.data *= 2
+    stir(model)
     return model
 
 
 # ---- the whole model -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("latent", [0, 4])
-def test_a_frame_changes_no_prediction_up_to_itself(latent: int) -> None:
-    model = make_model(8, latent_size=latent, layers=2).double()
+@pytest.mark.parametrize("sizes", MODELS)
+def test_a_frame_changes_no_prediction_up_to_itself(sizes: dict[str, Any]) -> None:
+    model = make_model(8, **sizes).double()
     frames = draw_frames(24, 8).reshape(2, 12, 8)
     before, _ = model(frames)
     for t in range(12):
@@ -43,12 +65,12 @@ def test_a_frame_changes_no_prediction_up_to_itself(latent: int) -> None:
         assert torch.equal(after[1], before[1]), "tunes side by side do not hear each other"
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
-@pytest.mark.parametrize("latent", [0, 4])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("sizes", MODELS)
 def test_state_carried_over_chunks_is_one_pass(
-    latent: int, dtype: torch.dtype, tolerance: float
+    sizes: dict[str, Any], dtype: torch.dtype, tolerance: float
 ) -> None:
-    model = make_model(8, latent_size=latent, layers=2).to(dtype)
+    model = make_model(8, **sizes).to(dtype)
     frames = draw_frames(90, 8).reshape(3, 30, 8).to(dtype)
     whole, last = model(frames)
     for size in (1, 7, 29):
@@ -57,9 +79,13 @@ def test_state_carried_over_chunks_is_one_pass(
             hidden, state = model(piece, first_rows(state, 3))
             pieces.append(hidden)
         assert torch.allclose(torch.cat(pieces, dim=1), whole, rtol=0, atol=tolerance)
-        assert state is not None
-        for carried, single in zip(state, last, strict=True):
+        for carried, single in zip(tensors_of(state), tensors_of(last), strict=True):
             assert torch.allclose(carried, single, rtol=0, atol=tolerance)
+
+
+def tensors_of(state: State | None) -> list[Tensor]:
+    assert state is not None
+    return [state.hidden, state.cell, *(state.past or ())]
 
 
 def tunes_of(*lengths: int) -> list[Tensor]:
@@ -86,9 +112,9 @@ def per_tune(model: PianoLSTM, tunes: list[Tensor], bptt: int) -> dict[int, tupl
 
 @torch.no_grad()
 @pytest.mark.parametrize("bptt", [0, 1, 5, 11])
-@pytest.mark.parametrize("latent", [0, 4])
-def test_padding_changes_nothing_before_it(latent: int, bptt: int) -> None:
-    model, lengths = make_model(latent_size=latent), (3, 11, 2, 30, 10)
+@pytest.mark.parametrize("sizes", MODELS)
+def test_padding_changes_nothing_before_it(sizes: dict[str, Any], bptt: int) -> None:
+    model, lengths = make_model(**sizes), (3, 11, 2, 30, 10)
     together = per_tune(model, tunes_of(*lengths), bptt)
     assert sorted(together) == sorted(lengths)
     for n in lengths:
@@ -97,7 +123,7 @@ def test_padding_changes_nothing_before_it(latent: int, bptt: int) -> None:
         heard = torch.cat([torch.zeros(1, 88), tune[:-1].float()])
         hidden, _ = model(heard[None])
         assert together[n][0].shape == (n, 7)
-        assert torch.allclose(together[n][0], hidden[0], rtol=0, atol=1e-6)
+        assert torch.allclose(together[n][0], hidden[0], rtol=0, atol=2e-6)
         alone = model.double().head.nll(hidden[0].double(), tune.double())
         model.float()
         assert torch.allclose(together[n][1].double(), alone, rtol=1e-6, atol=1e-6)
@@ -105,18 +131,24 @@ def test_padding_changes_nothing_before_it(latent: int, bptt: int) -> None:
 
 def test_first_rows_keeps_these_rows_and_cuts_the_gradient() -> None:
     hidden = torch.arange(12.0).reshape(2, 3, 2).requires_grad_()
-    kept = first_rows((hidden, hidden * 10), 2)
+    past = Past(hidden.reshape(3, 2, 2), hidden.reshape(3, 4, 1))
+    kept = first_rows(State(hidden, hidden * 10, past), 2)
     assert kept is not None
-    assert kept[0].tolist() == [[[0, 1], [2, 3]], [[6, 7], [8, 9]]]
-    assert kept[1].tolist() == [[[0, 10], [20, 30]], [[60, 70], [80, 90]]]
-    assert not any(tensor.requires_grad for tensor in kept)
+    assert kept.hidden.tolist() == [[[0, 1], [2, 3]], [[6, 7], [8, 9]]]
+    assert kept.cell.tolist() == [[[0, 10], [20, 30]], [[60, 70], [80, 90]]]
+    assert kept.past is not None
+    assert kept.past.keys.tolist() == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
+    assert kept.past.frames.tolist() == [[[0], [1], [2], [3]], [[4], [5], [6], [7]]]
+    assert not any(tensor.requires_grad for tensor in tensors_of(kept))
+    without = first_rows(State(hidden, hidden * 10, None), 2)
+    assert [len(tensors_of(state)) for state in (without, kept)] == [2, 4]
     assert first_rows(None, 2) is None
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("latent", [0, 4])
-def test_tune_sampled_step_by_step_is_scored_alike_in_one_pass(latent: int) -> None:
-    model = make_model(latent_size=latent, layers=2)
+@pytest.mark.parametrize("sizes", [*MODELS, pytest.param(BEST, id="best")])
+def test_tune_sampled_step_by_step_is_scored_alike_in_one_pass(sizes: dict[str, Any]) -> None:
+    model = make_model(**sizes)
     model.head.set_marginals(torch.full((88,), 0.04))
     generator = torch.Generator().manual_seed(3)
     frame, state, drawn, stepwise = torch.zeros(1, 88), None, [], 0.0
@@ -135,17 +167,27 @@ def test_tune_sampled_step_by_step_is_scored_alike_in_one_pass(latent: int) -> N
     assert torch.equal(again[0], tune > 0)
 
 
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {},
+        {"memory": 2, "match": 2, "heads": 2, "head_size": 1},
+        {"memory": 2, "match": 2, "heads": 1, "head_size": 1, "upper_layers": 1},
+    ],
+)
 @pytest.mark.parametrize("latent", [0, 2])
-def test_gradients_of_the_whole_model_are_right(latent: int) -> None:
-    model = make_model(3, embed_size=2, hidden_size=2, latent_size=latent).double()
-    frames = draw_frames(6, 3).reshape(2, 3, 3)
+def test_gradients_of_the_whole_model_are_right(latent: int, memory: dict[str, int]) -> None:
+    model = make_model(
+        3, embed_size=2, hidden_size=2, latent_size=latent, transpose=0.5, **memory
+    ).double()
+    frames, shift = draw_frames(10, 3).reshape(2, 5, 3), torch.tensor([0, 3])
     parameters = list(model.parameters())
 
     def nll(*weights: Tensor) -> Tensor:
         with torch.no_grad():
             for parameter, values in zip(parameters, weights, strict=True):
                 parameter.copy_(values)
-        hidden, _ = model(frames[:, :-1])
+        hidden, _ = model(frames[:, :-1], shift=shift)
         return model.head.nll(hidden.flatten(0, 1), frames[:, 1:].flatten(0, 1)).sum()
 
     nll(*[parameter.detach().clone() for parameter in parameters]).backward()
@@ -200,6 +242,37 @@ def test_latent_size_zero_is_the_bernoulli_head() -> None:
     }
 
 
+def test_memory_and_transposition_add_these_weights_and_no_other() -> None:
+    plain = {"embed_size": 3, "hidden_size": 5, "latent_size": 2}
+    with_both = shapes(**plain, memory=6, heads=2, head_size=4, match=3, transpose=0.1)
+    assert {name: with_both[name] for name in with_both.keys() - shapes(**plain).keys()} == {
+        "key.weight": (3, 12),
+        "memory.query.weight": (8, 5),
+        "memory.query.bias": (8,),
+        "memory.key.weight": (8, 5),
+        "memory.key.bias": (8,),
+        "memory.recent.weight": (8, 10, 3),
+        "memory.lag": (2, 6),
+        "memory.output.weight": (5, 20),
+    }
+    assert shapes(**plain).items() <= with_both.items()
+
+
+def test_upper_layers_hear_what_is_below_them_and_the_frame() -> None:
+    plain = {"embed_size": 3, "hidden_size": 5, "latent_size": 2}
+    above = shapes(**plain, upper_layers=2)
+    assert {name: above[name] for name in above.keys() - shapes(**plain).keys()} == {
+        "upper.weight_ih_l0": (20, 8),
+        "upper.weight_hh_l0": (20, 5),
+        "upper.bias_ih_l0": (20,),
+        "upper.bias_hh_l0": (20,),
+        "upper.weight_ih_l1": (20, 5),
+        "upper.weight_hh_l1": (20, 5),
+        "upper.bias_ih_l1": (20,),
+        "upper.bias_hh_l1": (20,),
+    }
+
+
 def test_recipe_has_88_keys_and_its_own_sizes() -> None:
     with torch.device("meta"):
         model = PianoLSTM(ModelSettings())
@@ -223,21 +296,32 @@ def test_dropout_drops_its_share_and_only_in_training() -> None:
     assert (model(frames)[0] != 0).all()
 
 
+def test_dropout_reaches_the_layers_between() -> None:
+    assert make_model(8, dropout=0.4, layers=3).lstm.dropout == 0.4
+    assert make_model(8, input_dropout=0.4, layers=3).lstm.dropout == 0.0
+
+
 @torch.no_grad()
-def test_dropout_reaches_embedding_and_the_layers_between() -> None:
-    model = make_model(8, dropout=0.4, layers=3).train()
-    assert model.lstm.dropout == 0.4
+@pytest.mark.parametrize(
+    ("dropped", "share"), [({"input_dropout": 0.4}, 0.4), ({"dropout": 0.4}, 0)]
+)
+def test_input_dropout_drops_its_share_of_the_embedding(
+    dropped: dict[str, Any], share: float
+) -> None:
+    model = make_model(8, **dropped).train()
     heard: list[Tensor] = []
     catch: Callable[..., None] = lambda _, inputs: heard.append(inputs[0])  # noqa: E731
     model.lstm.register_forward_pre_hook(catch)
     model(draw_frames(4000, 8).reshape(4, 1000, 8).float())
     # 24,000 cells: a share off by 0.02 is 6.3 standard deviations.
-    assert (heard[0] == 0).float().mean().item() == pytest.approx(0.4, abs=0.02)
+    assert (heard[0] == 0).float().mean().item() == pytest.approx(share, abs=0.02 if share else 0)
+    assert model.eval()(draw_frames(3, 8)[None].float())[0].all()
+    assert (heard[1] != 0).all()
 
 
 @torch.no_grad()
 def test_without_dropout_training_and_evaluation_agree() -> None:
-    model = make_model(8, dropout=0.0, layers=2)
+    model = make_model(8, layers=2, **MEMORY, transpose=0.5)
     frames = draw_frames(40, 8).reshape(2, 20, 8).float()
     evaluated = model(frames)[0]
     assert torch.equal(model.train()(frames)[0], evaluated)

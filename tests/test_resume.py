@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from checkpoint import load_model, read_tensors
-from helpers_train import make_model, make_trainer, same, weights_of
+from helpers_train import MEMORY, make_model, make_trainer, same, weights_of
 from model import PianoLSTM
 from train import DivergedError, Trainer, best_of
 
@@ -25,11 +25,11 @@ def read_metrics(folder: Path) -> list[dict[str, str]]:
 # ---- what a run keeps ----------------------------------------------------------------------------
 
 
-def watched(model: PianoLSTM, values: list[float], seen: list[Any]) -> Callable[[], float]:
+def watched(values: list[float], seen: list[Any]) -> Callable[[PianoLSTM], float]:
     """Return a `validate` that gives these values in turn and notes the weights it met."""
     turns = iter(values)
 
-    def validate() -> float:
+    def validate(model: PianoLSTM) -> float:
         seen.append(weights_of(model))
         return next(turns)
 
@@ -42,10 +42,8 @@ def watched(model: PianoLSTM, values: list[float], seen: list[Any]) -> Callable[
 def test_best_weights_by_valid_nll_are_on_disk(
     tmp_path: Path, values: list[float], best: int
 ) -> None:
-    model, seen = make_model(), []
-    trainer = make_trainer(
-        tmp_path, model=model, validate=watched(model, values, seen), epochs=3, lr=0.01
-    )
+    seen: list[Any] = []
+    trainer = make_trainer(tmp_path, validate=watched(values, seen), epochs=3, lr=0.01)
     trainer.fit()
     kept, record = load_model(tmp_path / "model.safetensors")
     assert same(weights_of(kept), seen[best - 1])
@@ -73,7 +71,7 @@ def test_metrics_have_a_line_for_each_epoch(tmp_path: Path) -> None:
 def test_metrics_are_written_as_training_goes(tmp_path: Path) -> None:
     counts = []
 
-    def validate() -> float:
+    def validate(_: PianoLSTM) -> float:
         path = tmp_path / "metrics.csv"
         counts.append(len(read_metrics(tmp_path)) if path.exists() else 0)
         return 1.0
@@ -94,7 +92,7 @@ def test_run_leaves_these_files_and_no_other(tmp_path: Path) -> None:
 def test_each_epoch_is_told_to_the_person_who_watches(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_trainer(tmp_path, validate=lambda: 1.25).fit()
+    make_trainer(tmp_path, validate=lambda _: 1.25).fit()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines] == [["epoch", "1"], ["epoch", "2"]]
     assert all("valid  1.250 nats/frame" in line for line in lines)
@@ -103,10 +101,19 @@ def test_each_epoch_is_told_to_the_person_who_watches(
 # ---- stopped and gone on with --------------------------------------------------------------------
 
 DEEP = {"dropout": 0.3, "layers": 2}
+PLAIN = {"sizes": DEEP, "epochs": 4, "lr": 0.01}
+# All that has a course of its own over the epochs, or draws numbers of its own.
+FULL = {
+    **PLAIN,
+    "sizes": {**DEEP, **MEMORY, "input_dropout": 0.2, "transpose": 0.5},
+    "average": 0.8,
+    "warmup": 0.3,
+    "weight_decay": 0.1,
+}
 
 
-def whole_run(folder: Path) -> Trainer:
-    trainer = make_trainer(folder, sizes=DEEP, epochs=4, lr=0.01)
+def whole_run(folder: Path, recipe: dict[str, Any]) -> Trainer:
+    trainer = make_trainer(folder, **recipe)
     assert trainer.fit()
     return trainer
 
@@ -123,7 +130,7 @@ def assert_same_run(folder: Path, whole: Path) -> None:
 
 @pytest.mark.parametrize("stop", [1, 3])
 def test_run_resumed_after_an_epoch_is_the_run_never_stopped(tmp_path: Path, stop: int) -> None:
-    whole_run(tmp_path / "whole")
+    whole_run(tmp_path / "whole", PLAIN)
     make_trainer(tmp_path / "cut", sizes=DEEP, epochs=stop, lr=0.01).fit()
     # Another model, whose own weights must not matter, and other random numbers drawn meanwhile.
     fresh = make_trainer(tmp_path / "cut", model=make_model(77, **DEEP), epochs=4, lr=0.01)
@@ -149,15 +156,19 @@ def ctrl_c(trainer: Trainer, method: str, call: int) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(("method", "call"), [("learn", 8), ("validate", 3)])
+# Three batches an epoch: the seventh begins the third, the eighth is in its midst.
+@pytest.mark.parametrize(("method", "call"), [("learn", 7), ("learn", 8), ("validate", 3)])
+@pytest.mark.parametrize("recipe", [PLAIN, FULL], ids=["plain", "full"])
 def test_run_resumed_after_ctrl_c_is_the_run_never_stopped(
-    tmp_path: Path, method: str, call: int
+    tmp_path: Path, recipe: dict[str, Any], method: str, call: int
 ) -> None:
-    whole_run(tmp_path / "whole")
-    cut = make_trainer(tmp_path / "cut", sizes=DEEP, epochs=4, lr=0.01)
-    with ctrl_c(cut, method, call):  # three batches an epoch: the eighth is in the third
+    whole_run(tmp_path / "whole", recipe)
+    cut = make_trainer(tmp_path / "cut", **recipe)
+    with ctrl_c(cut, method, call):
         assert not cut.fit()
-    fresh = make_trainer(tmp_path / "cut", sizes=DEEP, epochs=4, lr=0.01)
+    # Another model, whose own weights must not matter, and other random numbers drawn meanwhile.
+    fresh = make_trainer(tmp_path / "cut", model=make_model(77, **recipe["sizes"]), **recipe)
+    torch.rand(5)
     fresh.resume()
     assert len(fresh.history) == 2
     assert fresh.fit()
@@ -167,10 +178,8 @@ def test_run_resumed_after_ctrl_c_is_the_run_never_stopped(
 def test_ctrl_c_gives_up_the_epoch_and_keeps_the_best(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, seen = make_model(), []
-    trainer = make_trainer(
-        tmp_path, model=model, validate=watched(model, [1.0, 2.0], seen), epochs=9, lr=0.01
-    )
+    seen: list[Any] = []
+    trainer = make_trainer(tmp_path, validate=watched([1.0, 2.0], seen), epochs=9, lr=0.01)
     with ctrl_c(trainer, "learn", 8):
         assert not trainer.fit()
     kept, record = load_model(tmp_path / "model.safetensors")
@@ -224,9 +233,9 @@ def test_resuming_where_nothing_is_starts_at_the_start(tmp_path: Path) -> None:
 
 
 def test_resumed_run_knows_the_best_of_before(tmp_path: Path) -> None:
-    make_trainer(tmp_path, epochs=1, validate=lambda: 1.0).fit()
+    make_trainer(tmp_path, epochs=1, validate=lambda _: 1.0).fit()
     kept = (tmp_path / "model.safetensors").read_bytes()
-    worse = make_trainer(tmp_path, epochs=3, validate=lambda: 2.0)
+    worse = make_trainer(tmp_path, epochs=3, validate=lambda _: 2.0)
     worse.resume()
     worse.fit()
     assert (tmp_path / "model.safetensors").read_bytes() == kept
@@ -239,11 +248,11 @@ def poison(trainer: Trainer, call: int, value: float) -> None:
     """Put a number that is none into the weights at the start of a call of `learn`."""
     calls, real = itertools.count(1), trainer.learn
 
-    def learn(batch: Any) -> float:
+    def learn(batch: Any, shift: Any) -> float:
         if next(calls) == call:
             with torch.no_grad():
                 trainer.model.embedding.bias[0] = value
-        return real(batch)
+        return real(batch, shift)
 
     trainer.learn = learn  # type: ignore[method-assign]
 
@@ -274,7 +283,7 @@ def test_weights_without_a_finite_valid_nll_are_never_the_best(
 ) -> None:
     # The last step of an epoch may spoil the weights after its loss was counted.
     values = iter([1.5] * (epoch - 1) + [value])
-    trainer = make_trainer(tmp_path, epochs=3, validate=lambda: next(values))
+    trainer = make_trainer(tmp_path, epochs=3, validate=lambda _: next(values))
     with pytest.raises(DivergedError, match=rf"epoch {epoch}: the valid NLL is {value}.*--lr"):
         trainer.fit()
     assert (tmp_path / "model.safetensors").exists() == (epoch == 2)

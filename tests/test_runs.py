@@ -55,7 +55,7 @@ def test_settings_of_a_run_come_back(tmp_path: Path) -> None:
         "{}",
         '{"settings": null}',
         '{"settings": {"model": {"layers": 0}}}',
-        '{"settings": {"model": {"heads": 2}}}',
+        '{"settings": {"model": {"width": 2}}}',
         '{"settings": {"modle": {}}}',
         '{"settings": {"model": 5}}',
         '{"settings": []}',

@@ -2,6 +2,7 @@
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,18 +10,28 @@ import torch
 from torch import Tensor
 
 from data import RollDataset, batches, collate
+from evaluation import Baselines, evaluate
 from helpers_train import (
     CPU,
     LATENTS,
+    MEMORY,
     make_model,
     make_trainer,
     numpy_nlls,
     rolls_of,
     same,
+    unmoved,
     weights_of,
 )
 from model import PianoLSTM
-from train import Baselines, Epoch, evaluate, plot_losses
+from train import Epoch, plot_losses
+
+# Either head, alone and with a memory shorter than the tunes.
+SIZES = [
+    {"latent_size": latent, **memory}
+    for latent in LATENTS
+    for memory in ({}, MEMORY | {"memory": 4})
+]
 
 
 def gradient(model: PianoLSTM) -> Tensor:
@@ -31,21 +42,26 @@ def gradient(model: PianoLSTM) -> Tensor:
 
 
 @pytest.mark.parametrize("bptt", [0, 1, 3])
-@pytest.mark.parametrize("latent", LATENTS)
-def test_loss_is_that_of_a_float64_loop_in_numpy(tmp_path: Path, latent: int, bptt: int) -> None:
-    rolls = rolls_of(7, 3, 4)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_loss_is_that_of_a_float64_loop_in_numpy(
+    tmp_path: Path, sizes: dict[str, Any], bptt: int
+) -> None:
+    rolls = rolls_of(7, 3, 4, density=0.2)
     # With steps this small, the weights stay where they are.
-    trainer = make_trainer(tmp_path, sizes={"latent_size": latent}, lr=1e-30, bptt=bptt)
+    trainer = make_trainer(tmp_path, sizes=sizes, lr=1e-30, bptt=bptt)
     expected = sum(numpy_nlls(trainer.model, roll).sum() for roll in rolls)
     batch = collate([torch.from_numpy(roll) for roll in rolls])
-    assert trainer.learn(batch) == pytest.approx(expected, rel=1e-6)
+    assert trainer.learn(batch, unmoved(batch)) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("latent", LATENTS)
-def test_steps_follow_the_gradient_of_the_mean_nll_of_frames(tmp_path: Path, latent: int) -> None:
-    rolls = rolls_of(5, 2, 3)
-    trainer = make_trainer(tmp_path, sizes={"latent_size": latent}, lr=1e-30, bptt=0, clip=0)
-    trainer.learn(collate([torch.from_numpy(roll) for roll in rolls]))
+@pytest.mark.parametrize("sizes", SIZES)
+def test_steps_follow_the_gradient_of_the_mean_nll_of_frames(
+    tmp_path: Path, sizes: dict[str, Any]
+) -> None:
+    rolls = rolls_of(5, 2, 3, density=0.2)
+    trainer = make_trainer(tmp_path, sizes=sizes, lr=1e-30, bptt=0, clip=0)
+    batch = collate([torch.from_numpy(roll) for roll in rolls])
+    trainer.learn(batch, unmoved(batch))
     taken = gradient(trainer.model)
     # The slope along one random direction, by moving the weights of the loop in numpy.
     torch.manual_seed(1)
@@ -53,7 +69,7 @@ def test_steps_follow_the_gradient_of_the_mean_nll_of_frames(tmp_path: Path, lat
     along = {name: torch.randn_like(tensor) for name, tensor in weights.items()}
     sides = []
     for sign in (1, -1):
-        moved = make_model(latent_size=latent).double()
+        moved = make_model(**sizes).double()
         moved.load_state_dict(
             {name: weights[name].double() + sign * 1e-5 * along[name].double() for name in weights}
         )
@@ -74,7 +90,7 @@ def test_four_tiny_tunes_can_be_learnt_by_heart(tmp_path: Path, latent: int) -> 
     batch = next(iter(batches(dataset, 4)))
     model.train()
     for _ in range(80):
-        trainer.learn(batch)
+        trainer.learn(batch, unmoved(batch))
     scores = evaluate(model, dataset, CPU)
     assert start > 10
     assert scores.nll_first_frame_scored < start / 10
@@ -127,7 +143,7 @@ def test_clip_bounds_the_norm_and_keeps_the_direction(tmp_path: Path) -> None:
     found = {}
     for clip in (0, 0.25, 0.01, 1e6):
         trainer = make_trainer(tmp_path, bptt=0, lr=1e-30, clip=clip)
-        trainer.learn(batch)
+        trainer.learn(batch, unmoved(batch))
         found[clip] = gradient(trainer.model)
     free = found[0]
     assert free.norm() > 0.5, "the test needs a gradient to clip"
@@ -151,7 +167,8 @@ def test_every_epoch_reads_every_tune_once_in_another_order(
     orders = []
     for number in (1, 2, 1):
         seen: list[int] = []
-        monkeypatch.setattr(trainer, "learn", lambda b, s=seen: s.extend(b.lengths.tolist()) or 1.0)
+        learn = lambda batch, _, to=seen: to.extend(batch.lengths.tolist()) or 1.0  # noqa: E731
+        monkeypatch.setattr(trainer, "learn", learn)
         trainer.epoch(number)
         assert sorted(seen) == list(range(2, 34))
         orders.append(seen)
@@ -165,7 +182,7 @@ def test_epoch_reports_the_nll_per_frame_and_trains_with_dropout(tmp_path: Path)
     expected = np.concatenate([numpy_nlls(trainer.model, roll) for roll in rolls]).mean()
     assert trainer.epoch(1).train == pytest.approx(expected, rel=1e-6)
     modes = []
-    trainer.validate = lambda: modes.append(trainer.model.training) or 1.0
+    trainer.validate = lambda model: modes.append(model.training) or 1.0
     trainer.model.eval()
     trainer.epoch(2)
     assert modes == [True]
@@ -174,12 +191,14 @@ def test_epoch_reports_the_nll_per_frame_and_trains_with_dropout(tmp_path: Path)
 # ---- one seed, one result ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("latent", LATENTS)
-def test_one_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path, latent: int) -> None:
+@pytest.mark.parametrize("sizes", SIZES)
+def test_one_seed_gives_the_same_bytes_and_another_seed_others(
+    tmp_path: Path, sizes: dict[str, Any]
+) -> None:
     def run(name: str, seed: int) -> bytes:
         torch.rand(len(name))  # whatever was drawn before
-        sizes = {"latent_size": latent, "dropout": 0.3}
-        make_trainer(tmp_path / name, seed=seed, sizes=sizes, lr=0.01).fit()
+        dropped = {"dropout": 0.3, "input_dropout": 0.2, **sizes}
+        make_trainer(tmp_path / name, seed=seed, sizes=dropped, lr=0.01).fit()
         return (tmp_path / name / "model.safetensors").read_bytes()
 
     first = run("first", 5)
@@ -187,7 +206,10 @@ def test_one_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path, l
     assert run("other", 6) != first
 
 
-def test_same_seed_gives_the_same_bits_however_threads_are_scheduled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", [{}, MEMORY | {"memory": 64}], ids=["none", "memory"])
+def test_same_seed_gives_the_same_bits_however_threads_are_scheduled(
+    tmp_path: Path, memory: dict[str, Any]
+) -> None:
     # Sums made in the order in which threads come differed here in nine runs of ten.
     rolls = rolls_of(*[100] * 20)
     batch = collate([torch.from_numpy(roll) for roll in rolls])
@@ -195,10 +217,9 @@ def test_same_seed_gives_the_same_bits_however_threads_are_scheduled(tmp_path: P
     torch.set_num_threads(8)
     try:
         for _ in range(6):
-            trainer = make_trainer(
-                tmp_path, rolls=rolls, bptt=0, sizes={"hidden_size": 32, "latent_size": 8}
-            )
-            trainer.learn(batch)
+            sizes = {"hidden_size": 32, "latent_size": 8, **memory}
+            trainer = make_trainer(tmp_path, rolls=rolls, bptt=0, sizes=sizes)
+            trainer.learn(batch, unmoved(batch))
             made.append(gradient(trainer.model).clone())
     finally:
         torch.set_num_threads(1)
@@ -212,6 +233,27 @@ def test_seed_decides_dropout_and_order_not_only_the_first_weights(tmp_path: Pat
         trainer.epoch(1)
         made.append(weights_of(trainer.model))
     assert not same(*made)
+
+
+def test_training_in_two_threads_gives_the_same_bytes_twice(tmp_path: Path) -> None:
+    rolls, made = rolls_of(*[60] * 8, 20), []
+    sizes = {"hidden_size": 32, "dropout": 0.3, "transpose": 0.5, **MEMORY, "memory": 64}
+    torch.set_num_threads(2)
+    try:
+        for name in ("one", "two"):
+            make_trainer(
+                tmp_path / name,
+                rolls=rolls,
+                sizes=sizes,
+                batch_size=8,
+                bptt=30,
+                epochs=1,
+                average=0.9,
+            ).fit()
+            made.append((tmp_path / name / "model.safetensors").read_bytes())
+    finally:
+        torch.set_num_threads(1)
+    assert made[0] == made[1]
 
 
 # ---- the picture ---------------------------------------------------------------------------------

@@ -1,0 +1,138 @@
+"""Re-run the tables of the README from nothing, and write them as Markdown.
+
+    python benchmarks/results.py                      the results: hours on 2 CPU cores
+    python benchmarks/results.py ablation             what each part of --preset best is worth
+    python benchmarks/results.py --only jsb-best      the rows of these names alone
+    python benchmarks/results.py --jobs 2 --threads 1 two runs side by side
+
+Each run is a command of the README, `main.py` in a process of its own, with a folder of its own
+below --output_dir. A run that has ended there is not repeated, so that a table that was stopped
+goes on; name another folder to start from nothing. Valid has chosen the weights of each run, and
+test is read once, at its end. Times are those of whole commands, and mean something where --jobs
+is 1.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table: one command, run with several seeds."""
+
+    name: str
+    flags: str  # of main.py
+    seeds: tuple[int, ...] = (3111, 1, 2)
+
+
+SHORT = "--preset best --steps=3000"  # the ablations' common recipe: half of the preset's training
+TABLES = {
+    "results": (
+        Row("default", ""),
+        Row("bernoulli", "--latent_size=0"),
+        Row("best", "--preset best"),
+        Row("best-bernoulli", "--preset best --latent_size=0"),
+        Row("jsb", "--dataset jsb --epochs=100"),
+        Row("jsb-bernoulli", "--dataset jsb --epochs=100 --latent_size=0"),
+        Row("jsb-best", "--preset best --dataset jsb"),
+        Row("jsb-best-bernoulli", "--preset best --dataset jsb --latent_size=0"),
+    ),
+    "ablation": tuple(
+        Row(f"{dataset}-{name}", f"{SHORT} --dataset {dataset} {flags}".strip())
+        for dataset in ("nottingham", "jsb")
+        for name, flags in (
+            ("whole", ""),
+            ("no-memory", "--memory=0"),
+            ("no-match", "--match=1"),
+            ("no-upper", "--upper_layers=0"),
+            ("no-transpose", "--transpose=0"),
+            ("no-dropout", "--dropout=0"),
+            ("no-input-dropout", "--input_dropout=0"),
+            ("no-warmup", "--warmup=0"),
+            ("no-weight-decay", "--weight_decay=0"),
+            ("no-average", "--average=0"),
+            ("narrow", "--hidden_size=256"),
+            ("latent-16", "--latent_size=16"),
+        )
+    ),
+}
+
+
+def train(row: Row, seed: int, options: argparse.Namespace) -> Path:
+    """Run one command, unless it has been; return its folder, which holds seconds.txt then too."""
+    folder: Path = options.output_dir / row.name / str(seed)
+    done = folder / "seconds.txt"
+    if not done.is_file():
+        command = [sys.executable, str(HOME / "main.py"), *row.flags.split(), f"--seed={seed}"]
+        command += [f"--threads={options.threads}", f"--run_dir={folder}"]
+        if options.data_dir:
+            command += [f"--data_dir={options.data_dir}"]
+        print(f"{time.strftime('%H:%M')}  {row.name}, seed {seed}", file=sys.stderr, flush=True)
+        began = time.perf_counter()
+        with (options.output_dir / f"{row.name}-{seed}.log").open("w", encoding="utf-8") as log:
+            subprocess.run(command, check=True, stdout=log, stderr=log)
+        done.write_text(f"{time.perf_counter() - began:.0f}\n", encoding="utf-8")
+    return folder
+
+
+def mean(values: list[float]) -> str:
+    """Return the mean, and how far the values lie apart where there are several."""
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def line(row: Row, folders: list[Path]) -> str:
+    """Return a row of the table from the files of its runs."""
+    results = [json.loads((folder / "results.json").read_text()) for folder in folders]
+    valid, test = ([result[split]["nll"] for result in results] for split in ("valid", "test"))
+    first = [result["test"]["nll_first_frame_scored"] for result in results]
+    seconds = statistics.mean(float((folder / "seconds.txt").read_text()) for folder in folders)
+    command = f"`python main.py {row.flags}".strip() + "`"
+    seeds = ", ".join(folder.name for folder in folders)
+    return (
+        f"| {command} | {seeds} | {mean(valid)} | {mean(test)} | {statistics.mean(first):.3f}"
+        f" | {seconds / 60:.1f} min |"
+    )
+
+
+def main() -> None:
+    """Train what is missing and print the table."""
+    parser = argparse.ArgumentParser(description="Re-run a table of the README.")
+    parser.add_argument("table", nargs="?", default="results", choices=TABLES)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="the rows to run; default all")
+    parser.add_argument("--seeds", nargs="+", type=int, help="these in place of each row's own")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side (default: 1)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of each; 0 = all")
+    parser.add_argument("--data_dir", help="folder of the data sets")
+    parser.add_argument("--output_dir", type=Path, default=Path("runs-of-tables"))
+    options = parser.parse_args()
+    rows = [row for row in TABLES[options.table] if not options.only or row.name in options.only]
+    if not rows:
+        names = ", ".join(row.name for row in TABLES[options.table])
+        parser.error(f"--only: the rows are {names}")
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        runs = {
+            row.name: [
+                pool.submit(train, row, seed, options) for seed in options.seeds or row.seeds
+            ]
+            for row in rows
+        }
+        print("| command | seeds | valid | test | first frame scored | time |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        for row in rows:
+            print(line(row, [run.result() for run in runs[row.name]]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
