@@ -1,0 +1,110 @@
+"""The calibration: the published schedule, loss and model, worked out on tiny tunes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import calibrate
+from benchmarks.calibrate import PUBLISHED, RECIPES, Recipe, Result, plateau, tune_loss
+from corpora import BENCHMARKS, Corpus
+from data import RollDataset, collate
+from evaluation import evaluate
+from helpers import Splits
+from helpers_train import CPU, rolls_of
+from settings import K
+
+TINY = Recipe(2, 6, dropout=0.2, clip=1.0, forget_bias=10.0, lr=0.01)
+
+
+@pytest.fixture
+def corpus(tiny_splits: Splits) -> Corpus:
+    return Corpus("jsb", tiny_splits, 1.0, "", published=((PUBLISHED, 8.45),))
+
+
+def divisions(valid: list[float]) -> list[int]:
+    """Return the epochs, from 1, after which the rate is divided."""
+    return [epoch for epoch in range(1, len(valid) + 1) if plateau(valid[:epoch])]
+
+
+def test_the_rate_is_divided_only_after_the_tenth_epoch() -> None:
+    assert divisions([float(epoch) for epoch in range(1, 13)]) == [11, 12]
+
+
+def test_the_rate_is_divided_when_an_epoch_is_worse_than_all_three_before() -> None:
+    valid = [9.0] * 10 + [8.0, 8.5, 8.2, 8.5, 8.6, 8.1, 8.6, 8.61, 7.0, 7.5, 7.1, 9.0, 9.0]
+    # 11..13 are below the 9.0 of three before; 14 ties with 12, 17 with 15; 20 is below 17.
+    assert divisions(valid) == [15, 18, 22]
+
+
+def test_the_loss_is_the_sum_over_a_tune_but_its_first_frame() -> None:
+    torch.manual_seed(0)
+    model = calibrate.make_model(dataclasses.replace(TINY, dropout=0.0))
+    tunes = RollDataset(rolls_of(9, 2, 5))
+    each = [evaluate(model, RollDataset([roll]), CPU).nll for roll in rolls_of(9, 2, 5)]
+    sums = [nll * (n - 1) for nll, n in zip(each, (9, 2, 5), strict=True)]
+    alone = [float(tune_loss(model, collate([tunes[i]])).detach()) for i in range(3)]
+    assert alone == pytest.approx(sums, rel=1e-5)
+    together = float(tune_loss(model, collate([tunes[i] for i in range(3)])).detach())
+    assert together == pytest.approx(np.mean(sums), rel=1e-5)
+
+
+def test_the_lstm_reads_the_keys_themselves() -> None:
+    model = calibrate.make_model(TINY)
+    frames = torch.eye(K)
+    torch.testing.assert_close(model.embedding(frames), frames)
+    assert not any(parameter.requires_grad for parameter in model.embedding.parameters())
+
+
+def test_forget_gates_begin_as_published() -> None:
+    lstm = calibrate.make_model(TINY).lstm
+    for layer in range(2):
+        both = getattr(lstm, f"bias_ih_l{layer}") + getattr(lstm, f"bias_hh_l{layer}")
+        assert (both[6:12] == 10).all()  # input, forget, cell, output: six of each
+        assert (both[[*range(6), *range(12, 24)]].abs() < 1).all()
+    plain = calibrate.make_model(dataclasses.replace(TINY, forget_bias=None)).lstm
+    assert all(weights.abs().max() < 1 for weights in plain.parameters())
+
+
+def test_sizes_are_those_of_the_paper() -> None:
+    def weights(name: str) -> int:
+        model = calibrate.make_model(RECIPES[name])
+        return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+    # A layer: 4 gates of H, each of its inputs, H states, 2 biases; the head: H inputs, 1 bias.
+    assert weights("nottingham") == 4 * 500 * (88 + 500 + 2) + 88 * 501
+    assert weights("jsb") == 4 * 200 * (88 + 200 + 2) + 4 * 200 * (200 + 200 + 2) + 88 * 201
+
+
+def test_every_set_has_a_published_score() -> None:
+    published = {name: dict(BENCHMARKS[name].published)[PUBLISHED] for name in RECIPES}
+    assert published == {"jsb": 8.45, "nottingham": 3.29}
+
+
+def test_it_trains_and_keeps_the_best_of_valid(
+    corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = calibrate.calibrate(corpus, TINY, seed=1, epochs=12)
+    assert result == dataclasses.replace(
+        calibrate.calibrate(corpus, TINY, seed=1, epochs=12), seconds=result.seconds
+    )
+    assert min(result.valid) < result.valid[0]
+    swapped = {**corpus.splits, "test": corpus.splits["valid"]}
+    again = calibrate.calibrate(dataclasses.replace(corpus, splits=swapped), TINY, 1, 12)
+    assert again.test == pytest.approx(min(again.valid), rel=1e-6)
+    assert capsys.readouterr().out.count("\n") == 36  # a line each epoch
+
+
+def test_it_ends_when_the_rate_is_spent(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "plateau", lambda valid: len(valid) % 2 == 0)
+    assert len(calibrate.calibrate(corpus, TINY, seed=1, epochs=100).valid) == 8
+
+
+def test_the_table() -> None:
+    result = Result("jsb", 8.45, [9.0, 8.4, 8.6], 8.5512, 90.0)
+    assert calibrate.table([result]).splitlines() == [
+        "| set | published | ours, valid | ours, test | difference | best epoch | time |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| jsb | 8.45 | 8.400 | 8.551 | +0.10 | 2 of 3 | 1.5 min |",
+    ]
