@@ -1,19 +1,24 @@
-"""The calibration: the published schedule, loss and model, worked out on tiny tunes."""
+"""The calibration, worked out on tiny tunes, and the tables, made from made-up runs."""
 
+import argparse
 import dataclasses
+import json
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import calibrate
+from benchmarks import calibrate, results
 from benchmarks.calibrate import PUBLISHED, RECIPES, Recipe, Result, plateau, tune_loss
 from corpora import BENCHMARKS, Corpus
 from data import RollDataset, collate
 from evaluation import evaluate
 from helpers import Splits
 from helpers_train import CPU, rolls_of
-from settings import K
+from main import read_flags
+from settings import GROUPS, K
 
 TINY = Recipe(2, 6, dropout=0.2, clip=1.0, forget_bias=10.0, lr=0.01)
 
@@ -108,3 +113,56 @@ def test_the_table() -> None:
         "| --- | --- | --- | --- | --- | --- | --- |",
         "| jsb | 8.45 | 8.400 | 8.551 | +0.10 | 2 of 3 | 1.5 min |",
     ]
+
+
+# ---- the tables of the README --------------------------------------------------------------------
+
+
+def finished_run(folder: Path, valid: float, test: float, seconds: int) -> Path:
+    """Make the files that a table is written from."""
+    folder.mkdir(parents=True)
+    scores = {
+        split: {"nll": nll, "nll_first_frame_scored": nll + 1}
+        for split, nll in (("valid", valid), ("test", test))
+    }
+    (folder / "results.json").write_text(json.dumps(scores))
+    (folder / "seconds.txt").write_text(f"{seconds}\n")
+    return folder
+
+
+def test_line_of_a_table_has_the_mean_of_its_seeds_and_how_far_they_lie_apart(
+    tmp_path: Path,
+) -> None:
+    runs = [
+        finished_run(tmp_path / "1", 2.0, 3.0, 60),
+        finished_run(tmp_path / "2", 2.5, 3.1, 120),
+        finished_run(tmp_path / "3", 2.1, 3.5, 180),
+    ]
+    assert results.line(results.Row("name", "--dataset jsb"), runs) == (
+        "| `python main.py --dataset jsb` | 1, 2, 3 | 2.200 (2.000 to 2.500)"
+        " | 3.200 (3.000 to 3.500) | 4.200 | 2.0 min |"
+    )
+    assert results.line(results.Row("name", ""), runs[:1]) == (
+        "| `python main.py` | 1 | 2.000 | 3.000 | 4.000 | 1.0 min |"
+    )
+
+
+def test_run_that_has_ended_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = finished_run(tmp_path / "best" / "7", 1.0, 1.0, 1)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("trained again"))
+    options = argparse.Namespace(output_dir=tmp_path, threads=0, data_dir=None)
+    assert results.train(results.Row("best", "--preset best"), 7, options) == folder
+
+
+@pytest.mark.parametrize("row", [row for rows in results.TABLES.values() for row in rows])
+def test_flags_of_every_row_are_flags_of_the_program(row: results.Row) -> None:
+    flags, parser = read_flags(row.flags.split())
+    for group in GROUPS.values():
+        group.from_flags(flags, parser)
+
+
+def test_rows_of_a_table_have_names_of_their_own() -> None:
+    for rows in results.TABLES.values():
+        assert len({row.name for row in rows}) == len(rows)
