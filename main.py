@@ -11,7 +11,7 @@ python main.py --evaluate runs/NAME --json     the scores of a run again, from i
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -75,12 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if flags.evaluate is not None:
         return evaluate_files(flags, parser)
     if flags.resume is not None:
-        return train_run(resumed_settings(flags, parser), named=True, resumed=Path(flags.resume))
-    preset = dict(PRESETS[flags.preset or "default"])
-    if "epochs" in flags:
-        preset.pop("steps", None)  # the user has said how long
-    settings = Settings.of(lambda _, group: group.from_flags(flags, parser, preset))
-    return train_run(settings, named="dataset" in flags, resumed=None)
+        resumed = resumed_settings(flags, parser)
+        return train_run(lambda frames: resumed, named=True, resumed=Path(flags.resume))
+
+    def settings_for(frames: int) -> Settings:
+        preset = PRESETS[flags.preset or "default"](frames)
+        if "epochs" in flags:
+            preset.pop("steps", None)  # the user has said how long
+        return Settings.of(lambda _, group: group.from_flags(flags, parser, preset))
+
+    return train_run(settings_for, named="dataset" in flags, resumed=None)
 
 
 # ---- training a run ------------------------------------------------------------------------------
@@ -104,16 +108,24 @@ def resumed_settings(flags: argparse.Namespace, parser: Parser) -> Settings:
         parser.error(str(error))
 
 
-def train_run(settings: Settings, *, named: bool, resumed: Path | None) -> int:
-    """Train, then score and play the best weights; return the exit status."""
+def train_run(settings_for: Callable[[int], Settings], *, named: bool, resumed: Path | None) -> int:
+    """Train, then score and play the best weights; return the exit status.
+
+    Args:
+        settings_for: the settings, given how many frames there are to learn from.
+        named: the user named the data set.
+        resumed: the folder of the run to go on with.
+    """
+    settings = settings_for(1)  # a wrong one is better known before anything is loaded
     device = checkpoint.use_machine(settings.machine)
     corpus = load(settings.data, named=named)
     report(corpus)
-    settings = replace(settings, data=as_loaded(settings.data, corpus))
-    primer_roll(settings.sample, corpus.frame_beats)  # a wrong one is better known before training
+    data = as_loaded(settings.data, corpus)
+    primer_roll(settings.sample, corpus.frame_beats)
     datasets, corpus = datasets_of(corpus)
+    settings = settings_for(int(datasets["train"].lengths.sum()))
     epochs = count_epochs(settings.train, datasets["train"].lengths)
-    settings = replace(settings, train=replace(settings.train, epochs=epochs, steps=0))
+    settings = replace(settings, data=data, train=replace(settings.train, epochs=epochs, steps=0))
     baselines = Baselines(datasets["train"])
     folder = open_run(settings, corpus, resumed)
     trainer = make_trainer(settings, corpus, datasets, baselines, device, folder)

@@ -323,13 +323,19 @@ GROUPS: dict[str, type[Group]] = {
 }
 
 
-# Values in place of the defaults, for `main.py --preset`. A flag given beside it goes first.
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    # The lowest likelihood that we know how to reach in minutes on 2 CPU cores. Chosen on the valid
-    # splits of Nottingham and JSB Chorales, and nothing in it belongs to one of them.
-    # `benchmarks/results.py ablation` takes it apart.
-    "best": {
+def best(frames: int) -> dict[str, Any]:
+    """Return the recipe of the lowest likelihood that we know to reach in minutes on 2 CPU cores.
+
+    Chosen on the valid splits of Nottingham and JSB Chorales. What depends on the set depends on
+    how many frames there are to learn from: the fewer, the more is dropped and moved to other keys.
+    `benchmarks/results.py ablation` takes it apart.
+
+    Args:
+        frames: of the training split.
+    """
+    # 0 from 262,144 frames on, 0.14 for Nottingham, 1 for JSB Chorales: a quarter each halving.
+    scarcity = min(max(math.log2(2**18 / frames) / 4, 0.0), 1.0)
+    return {
         "embed_size": 200,
         "hidden_size": 384,
         "latent_size": 256,  # dropout keeps many units from learning the tunes by heart
@@ -338,19 +344,24 @@ PRESETS: dict[str, dict[str, Any]] = {
         "memory": 1024,
         # So that the model sees whether what the memory said a moment ago came true.
         "upper_layers": 1,
-        "dropout": 0.5,  # where no time is crossed (Zaremba et al. 2014, arXiv:1409.2329)
-        "input_dropout": 0.3,
-        # The sets are in C: unmoved, most keys would be nearly unheard. Told by how much it was
-        # moved, the model need not wonder which key a tune is in.
-        "transpose": 0.5,
+        # Where no time is crossed (Zaremba et al. 2014, arXiv:1409.2329).
+        "dropout": round(0.48 + 0.22 * scarcity, 2),
+        "input_dropout": round(0.28 + 0.17 * scarcity, 2),
+        # The benchmark's sets are in C: unmoved, most keys would hardly be heard. Told by how much
+        # it was moved, the model need not wonder which key a tune is in.
+        "transpose": round(0.45 + 0.55 * scarcity, 2),
         "batch_size": 16,
-        "steps": 6000,  # 26 epochs of Nottingham, 230 of JSB Chorales
+        "steps": 6000,
         "lr": 0.0025,
         "warmup": 0.3,  # one cycle (Smith and Topin 2018, arXiv:1708.07120)
         "weight_decay": 0.05,  # AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101)
         "average": 0.998,  # Polyak and Juditsky 1992; over the last 500 steps or so
-    },
-}
+    }
+
+
+# Values in place of the defaults, for `main.py --preset`, given the frames of the training split. A
+# flag given beside it goes first.
+PRESETS: dict[str, Callable[[int], dict[str, Any]]] = {"default": lambda frames: {}, "best": best}
 
 
 class Parser(argparse.ArgumentParser):

@@ -27,7 +27,9 @@ MODELS = [
     for memory in ({}, MEMORY | {"memory": 5}, MEMORY | {"memory": 20, "upper_layers": 1})
 ]
 # The shape of the best model known, but small.
-BEST = {name: value for name, value in PRESETS["best"].items() if name in vars(ModelSettings())} | {
+BEST = {
+    name: value for name, value in PRESETS["best"](10_000).items() if name in vars(ModelSettings())
+} | {
     "embed_size": 8,
     "hidden_size": 10,
     "latent_size": 6,

@@ -12,7 +12,8 @@ from helpers_main import SMALL, call, write_tunes
 from settings import GROUPS, PRESETS, Group, Parser, TrainSettings, add_flags
 
 SIZES = [flag for flag in SMALL if not flag.startswith("--epochs")]
-BEST = PRESETS["best"]
+FRAMES = 180  # six tunes of 30, the training split of `tunes`
+BEST = PRESETS["best"](FRAMES)
 
 
 @pytest.fixture
@@ -36,22 +37,40 @@ def epochs_of(run: str) -> int:
 # ---- the values ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("frames", [1, 13_807, 176_561, 10**9])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_value_is_that_of_one_setting_and_in_its_range(preset: str) -> None:
-    owners: dict[str, list[type[Group]]] = {name: [] for name in PRESETS[preset]}
+def test_every_value_is_that_of_one_setting_and_in_its_range(preset: str, frames: int) -> None:
+    values = PRESETS[preset](frames)
+    owners: dict[str, list[type[Group]]] = {name: [] for name in values}
     for group in GROUPS.values():
-        names = {field.name for field in dataclasses.fields(group)} & PRESETS[preset].keys()
+        names = {field.name for field in dataclasses.fields(group)} & values.keys()
         for name in names:
             owners[name].append(group)
-        made = group(**{name: PRESETS[preset][name] for name in names})
-        assert all(getattr(made, name) == PRESETS[preset][name] for name in names)
+        made = group(**{name: values[name] for name in names})
+        assert all(getattr(made, name) == values[name] for name in names)
         for name in names:
             assert getattr(made, name) != getattr(group(), name), "a default needs no saying"
     assert all(len(groups) == 1 for groups in owners.values())
 
 
+def test_the_fewer_frames_there_are_the_more_is_dropped_and_moved() -> None:
+    names = ("dropout", "input_dropout", "transpose")
+    table = {
+        2**20: (0.48, 0.28, 0.45),
+        2**18: (0.48, 0.28, 0.45),
+        2**16: (0.59, 0.365, 0.725),  # half of the way
+        2**14: (0.7, 0.45, 1.0),
+        2**10: (0.7, 0.45, 1.0),
+    }
+    for frames, expected in table.items():
+        values = PRESETS["best"](frames)
+        assert [values[name] for name in names] == pytest.approx(expected, abs=0.0051)
+        assert values.keys() == BEST.keys()
+        assert {name for name in values if values[name] != BEST[name]} <= set(names)
+
+
 def test_default_preset_changes_nothing() -> None:
-    assert PRESETS["default"] == {}
+    assert PRESETS["default"](FRAMES) == {}
 
 
 def test_flags_go_over_the_preset_and_the_preset_over_the_defaults() -> None:
@@ -68,13 +87,16 @@ def test_flags_go_over_the_preset_and_the_preset_over_the_defaults() -> None:
 # ---- runs ----------------------------------------------------------------------------------------
 
 
-def test_run_of_a_preset_keeps_its_values_and_a_flag_beside_it_wins(tunes: Path) -> None:
-    flags, before = [*SIZES, "--dropout=0.25", "--epochs=1"], dict(BEST)
+def test_run_of_a_preset_keeps_its_values_and_a_flag_beside_it_wins(
+    tunes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {**BEST, "steps": 3}  # should they be taken after all
+    monkeypatch.setitem(PRESETS, "best", lambda frames: dict(few) if frames == FRAMES else {})
+    flags = [*SIZES, "--dropout=0.25", "--epochs=1"]
     assert call(main, "--data", tunes, "--preset", "best", *flags, "--run_dir=run") == 0
     assert epochs_of("run") == 1, "--epochs is how long, in place of the preset's steps"
     given = {"embed_size": 8, "hidden_size": 8, "latent_size": 3, "dropout": 0.25, "epochs": 1}
     assert kept("run").items() >= {**BEST, **given, "steps": 0}.items()
-    assert before == BEST, "a run leaves the presets as they are"
 
 
 def test_steps_become_epochs_that_are_kept_and_resumed(tunes: Path, capsys: Any) -> None:
