@@ -125,7 +125,13 @@ def train_run(settings_for: Callable[[int], Settings], *, named: bool, resumed: 
     datasets, corpus = datasets_of(corpus)
     settings = settings_for(int(datasets["train"].lengths.sum()))
     epochs = count_epochs(settings.train, datasets["train"].lengths)
-    settings = replace(settings, data=data, train=replace(settings.train, epochs=epochs, steps=0))
+    try:
+        train = replace(settings.train, epochs=epochs, steps=0)
+    except ValueError as error:
+        raise InputError(
+            f"--steps {settings.train.steps}: too many for these data ({error})"
+        ) from None
+    settings = replace(settings, data=data, train=train)
     baselines = Baselines(datasets["train"])
     folder = open_run(settings, corpus, resumed)
     trainer = make_trainer(settings, corpus, datasets, baselines, device, folder)

@@ -227,3 +227,25 @@ def test_a_memory_learns_to_copy_what_an_lstm_of_its_size_can_not() -> None:
     without, with_memory = learn_repeats(), learn_repeats(memory=32, match=3, heads=2, head_size=8)
     assert without > 0.95 * chance
     assert with_memory < 0.3 * chance
+
+
+# ---- the layers above ---------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_upper_layers_hear_the_key_and_what_is_left_and_are_dropped_too() -> None:
+    sizes = {**MEMORY, "upper_layers": 1, "transpose": 0.5, "hidden_size": 50, "embed_size": 20}
+    model = make_model(dropout=0.5, input_dropout=0.3, **sizes).train()
+    assert model.upper is not None
+    seen: list[Tensor] = []
+    for part in (model.lstm, model.upper):
+        part.register_forward_hook(lambda _, inputs, outputs: seen.extend([inputs[0], outputs[0]]))
+    hidden, _ = model(draw_frames(100, 88).reshape(4, 25, 88).float(), shift=torch.arange(4))
+    embedded, _, above, upper = seen
+    # The very frame, key and all, that the layers below read: what is dropped is dropped for both.
+    assert torch.equal(above[:, :, 50:], embedded)
+    added = hidden - above[:, :, :50]
+    dropped = torch.isclose(added, torch.zeros(()), atol=1e-6)
+    assert (dropped | torch.isclose(added, 2 * upper, atol=1e-5)).all()
+    # 5,000 outputs: a share off by 0.04 is 5.6 standard deviations.
+    assert abs(dropped.float().mean().item() - 0.5) < 0.04

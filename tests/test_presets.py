@@ -128,6 +128,16 @@ def test_steps_given_by_the_user_go_before_epochs(tunes: Path) -> None:
     assert epochs_of("run") == 2
 
 
+def test_more_steps_than_any_run_has_are_refused(
+    tunes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(main, "--data", tunes, *SIZES, "--steps=2000000") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--steps 2000000" in error
+    assert not Path("runs").exists()
+
+
 # ---- wrong calls ---------------------------------------------------------------------------------
 
 
