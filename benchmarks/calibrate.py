@@ -12,8 +12,9 @@ Read in the paper (table 1, section 5, table 3 and A.2 of its supplement): the s
 and 3.29 on Nottingham; layers, width, dropout, clipping, forget-gate bias; "Adam 4e-3" for
 Nottingham, "SGD/Adam" with no rate for JSB; all found by grid search. For Nottingham table 3 has
 two LSTMs, 3 x 280 (clip 0.5) and 1 x 500 (clip 1), and does not say whose score table 1 gives. The
-second is taken: table 1 says about 1M weights, it has 1.22M, the first 1.70M. (The first learns
-nothing here in its first epochs: above 10 on valid after six at 4e-3 and after three at 1e-3.)
+second is taken: table 1 says about 1M weights, it has 1.22M, the first 1.70M. (The first was
+tried before and given up, by its valid NLL, before its rate could first be divided: above 10 after
+six epochs at 4e-3 and after three at 1e-3. So the size is an argument found afterwards.)
 
 Read in their code (github.com/locuslab/TCN, TCN/poly_music, commits ba0a543 and ec2ee10): x[1:] is
 predicted from x[:-1]; a step for each tune, in a new order each epoch, on the loss summed over its
