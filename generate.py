@@ -27,9 +27,10 @@ from tqdm import tqdm
 
 from checkpoint import find_weights, load_model, use_machine
 from files import InputError, make_folder, run_program, whole_file
+from flags import Parser, add_flags
 from midi import held_notes, roll_to_midi
 from model import PianoLSTM
-from settings import LOWEST, K, MachineSettings, Parser, PlaySettings, SampleSettings, add_flags
+from settings import LOWEST, K, MachineSettings, PlaySettings, SampleSettings
 
 SAMPLE_RATE = 44_100  # Hz
 PEAK = 0.9  # of full scale

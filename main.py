@@ -23,6 +23,7 @@ from corpora import Corpus, load
 from data import RollDataset
 from evaluation import Baselines, evaluate
 from files import InputError, one_line, run_program
+from flags import Parser, add_flags
 from generate import primer_roll, sample_rolls, write_samples
 from model import PianoLSTM
 from settings import (
@@ -30,9 +31,7 @@ from settings import (
     PRESETS,
     DataSettings,
     MachineSettings,
-    Parser,
     Settings,
-    add_flags,
 )
 from train import DivergedError, Trainer, count_epochs, plot_losses
 

@@ -3,33 +3,23 @@
 The model reads frames x_1..x_t and gives the probability of the next one, all 88 keys of it:
 log p(x) = sum over t of log p(x_t | x_1..x_{t-1}), exact and normalised with either head. Letters
 are those of data.py: B batch, T frames, K keys, E embedding, H hidden, L latent; F is any number of
-frames, wherever they come from. Where the model has a memory, A are its heads, D the width of each,
-and S the frames it holds.
+frames, wherever they come from.
 
 Sources: RNN-NADE for an LSTM with a distribution of whole frames (Boulanger-Lewandowski, Bengio and
-Vincent 2012, arXiv:1206.6392); NADE for a frame as a chain of choices (Larochelle and Murray 2011);
-attention over an LSTM's own past (Grave, Joulin and Usunier 2017, arXiv:1612.04426; Merity et al.
-2016, arXiv:1609.07843).
+Vincent 2012, arXiv:1206.6392); NADE for a frame as a chain of choices (Larochelle and Murray 2011).
 """
 
-import math
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from memory import Memory, Past
 from settings import K, ModelSettings
 
 COLDEST = 1e-4  # below this temperature nothing but the likeliest is ever drawn
 OCTAVE = 12  # semitones; music moved by one is in the same key
-
-
-class Past(NamedTuple):
-    """What the memory holds of the tunes so far, oldest first."""
-
-    keys: Tensor  # (B, S, A * D), what led up to each frame and the frame itself
-    frames: Tensor  # (B, S, K)
 
 
 class State(NamedTuple):
@@ -170,79 +160,6 @@ class ChordHead(nn.Module):
         with torch.no_grad():
             silence = torch.log1p(-marginals).cumsum(0)
             self.logits.bias.copy_(functional.pad(marginals.log() - silence, (1, 0)))
-
-
-class Memory(nn.Module):
-    """Attention over the tune's own past: what followed where it sounded like now?
-
-    Tunes repeat whole parts, at lags that differ from tune to tune. At time t, with x_t read, each
-    head asks a query of every moment s < t that the memory holds, and reads out the frame x_{s+1}
-    that followed there, averaged by the softmax of
-
-        query_t . key_s / sqrt(D) + bias[t - s]
-
-    Query and key are made from the LSTM's output and, directly, from the last few frames, so that a
-    repeat is recognised before the LSTM has learnt to tell one moment from another. The bias,
-    learnt for each lag, is the habit of a style: to come back after 16 or 64 frames. A slot of
-    score 0 and no frame stands for "nothing of the kind".
-
-    Args:
-        settings: the sizes.
-        keys: K.
-    """
-
-    def __init__(self, settings: ModelSettings, keys: int) -> None:
-        """Make the layers."""
-        super().__init__()
-        self.heads, self.span = settings.heads, settings.memory
-        width = settings.heads * settings.head_size
-        self.query = nn.Linear(settings.hidden_size, width)
-        self.key = nn.Linear(settings.hidden_size, width)
-        self.recent = nn.Conv1d(keys, width, settings.match, bias=False)
-        self.lag = nn.Parameter(torch.zeros(settings.heads, settings.memory))  # lag 1 comes first
-        self.output = nn.Linear(settings.heads * keys, settings.hidden_size, bias=False)
-
-    def forward(self, hidden: Tensor, frames: Tensor, past: Past | None) -> tuple[Tensor, Past]:
-        """Read frames (B, T, K) with the LSTM's output at them (B, T, H), after `past`.
-
-        Returns:
-            What the heads found for each frame, (B, T, H); and the past with these frames in it.
-        """
-        batch, length, _ = hidden.shape
-        if past is None:
-            past = Past(hidden.new_zeros(batch, 0, self.query.out_features), frames[:, :0])
-        frames = torch.cat([past.frames, frames], dim=1)  # (B, S, K)
-        window = length + self.recent.kernel_size[0] - 1
-        heard = functional.pad(frames, (0, 0, window, 0))[:, -window:]  # silence before the tune
-        recent = self.recent(heard.transpose(1, 2)).transpose(1, 2)  # (B, T, A * D)
-        query = self.query(hidden) + recent
-        keys = torch.cat([past.keys, self.key(hidden) + recent], dim=1)  # (B, S, A * D)
-        # The newest frame has no successor yet: its place is the empty slot's.
-        moments = functional.pad(keys[:, :-1], (0, 0, 0, 1))
-        followed = functional.pad(frames[:, 1:], (0, 0, 0, 1))
-        scores = self.by_head(query) @ self.by_head(moments).transpose(2, 3)  # (B, A, T, S)
-        scores = scores / math.sqrt(query.shape[2] // self.heads)
-        weights = (scores + self.lag_bias(length, keys.shape[1])).softmax(dim=3)
-        found = weights.flatten(1, 2) @ followed  # (B, A * T, K)
-        found = found.unflatten(1, (self.heads, length)).transpose(1, 2).flatten(2)  # (B, T, A * K)
-        kept = max(self.span, self.recent.kernel_size[0] - 1)
-        return self.output(found), Past(keys[:, -kept:], frames[:, -kept:])
-
-    def by_head(self, vectors: Tensor) -> Tensor:
-        """Return (B, T, A * D) as (B, A, T, D)."""
-        return vectors.unflatten(2, (self.heads, -1)).transpose(1, 2)
-
-    def lag_bias(self, length: int, size: int) -> Tensor:
-        """Return the bias of the newest `length` queries on each of the S = `size` places.
-
-        (A, T, S); -inf where the moment is not past or beyond the memory, 0 for the empty slot.
-        """
-        bias = self.lag[:, : size - 1].flip(1)  # lags falling to 1, as the places come
-        beyond = max(size - 1 - self.span, 0)
-        bias = functional.pad(bias, (beyond, length), value=-torch.inf)
-        # The newest query sees it from the start; each one before is a place further on.
-        bias = bias.unfold(1, size, 1).flip(1)
-        return functional.pad(bias[..., :-1], (0, 1))
 
 
 class PianoLSTM(nn.Module):

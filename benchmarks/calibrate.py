@@ -49,6 +49,7 @@ import settings
 from data import Batch, RollDataset, batches, chunks
 from evaluation import evaluate
 from files import InputError
+from flags import Parser
 from model import PianoLSTM
 from settings import K, ModelSettings
 
@@ -179,7 +180,7 @@ def table(results: Sequence[Result]) -> str:
 
 def main() -> None:
     """Calibrate on the sets that the flags ask for."""
-    parser = settings.Parser(description=str(__doc__).partition("\n")[0])
+    parser = Parser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--dataset", choices=[*RECIPES, "all"], default="all")
     parser.add_argument("--data_dir", default=settings.DataSettings().data_dir, help="of the sets")
     parser.add_argument("--seed", type=int, default=settings.RunSettings().seed)

@@ -53,6 +53,8 @@ TABLES = {
             ("whole", ""),
             ("no-memory", "--memory=0"),
             ("no-match", "--match=1"),
+            ("no-intervals", "--views=1 --heads=9"),  # as many searches, of keys alone
+            ("no-memory-dropout", "--memory_dropout=0"),
             ("no-upper", "--upper_layers=0"),
             ("no-transpose", "--transpose=0"),
             ("no-dropout", "--dropout=0"),

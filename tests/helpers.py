@@ -15,7 +15,8 @@ from torch import Tensor
 
 from data import SPLITS, read
 from files import InputError
-from settings import DataSettings, Group, Parser, add_flags
+from flags import Parser, add_flags
+from settings import DataSettings, Group
 
 ROOT = Path(__file__).parent.parent
 K = 88

@@ -89,33 +89,46 @@ def numpy_lstm(
 def numpy_memory(
     w: dict[str, np.ndarray], outputs: list[np.ndarray], heard: list[np.ndarray]
 ) -> np.ndarray:
-    """Return what the memory finds at the last moment, (H,): a loop over heads and moments.
+    """Return what the memory finds at the last moment, (H,): a loop over views, heads and moments.
 
     Args:
         w: the weights of the model, in float64.
         outputs: of the LSTM, (H,) at each moment so far.
         heard: the frame read at each moment, (K,).
     """
-    recent = w["memory.recent.weight"]  # (A * D, K, match), the newest frame last
-    (heads, span), match, now = w["memory.lag"].shape, recent.shape[2], len(outputs) - 1
+    # (A * D, match * K) each
+    views = [matrix for name, matrix in sorted(w.items()) if name.startswith("memory.recent")]
+    (heads, span), now = w["memory.lag"].shape, len(outputs) - 1
+    match, each = views[0].shape[1] // len(heard[0]), heads // len(views)
 
-    def vectors(name: str, moment: int) -> np.ndarray:
+    def anchor(view: int, moment: int) -> int:
+        """Return the key that a view of the frames up to this moment is from."""
+        for frame in heard[moment::-1]:
+            if view and frame.any():
+                return int(np.flatnonzero(frame)[-1 if view == 1 else 0])
+        return 0
+
+    def vectors(name: str, view: int, moment: int) -> np.ndarray:
         made = w[f"memory.{name}.weight"] @ outputs[moment] + w[f"memory.{name}.bias"]
+        made = np.split(made, len(views))[view]
+        recent = views[view].reshape(len(made), match, -1)  # the newest frame last
         for back in range(min(match, moment + 1)):
-            made = made + recent[:, :, match - 1 - back] @ heard[moment - back]
-        return made.reshape(heads, -1)  # (A, D)
+            moved = np.roll(heard[moment - back], -anchor(view, moment))
+            made = made + recent[:, match - 1 - back] @ moved
+        return made.reshape(each, -1)  # (A, D)
 
     found = []
     for head in range(heads):
+        view, place = divmod(head, each)
+        query = vectors("query", view, now)[place]
         odds, followed = [1.0], [np.zeros_like(heard[0])]  # the empty slot: exp(0), no frame
-        for moment in range(now):
-            lag = now - moment
-            if lag <= span:
-                query, key = vectors("query", now)[head], vectors("key", moment)[head]
-                odds.append(
-                    math.exp(query @ key / math.sqrt(len(key)) + w["memory.lag"][head, lag - 1])
-                )
-                followed.append(heard[moment + 1])
+        for moment in range(max(0, now - span), now):
+            key = vectors("key", view, moment)[place]
+            bias = w["memory.lag"][head, now - moment - 1]
+            odds.append(math.exp(query @ key / math.sqrt(len(key)) + bias))
+            # Moved by as much as the music has moved since then.
+            moved = anchor(view, now) - anchor(view, moment)
+            followed.append(np.roll(heard[moment + 1], moved))
         found.append(np.array(odds) / sum(odds) @ np.array(followed))
     return w["memory.output.weight"] @ np.concatenate(found)
 

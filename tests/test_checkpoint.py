@@ -100,16 +100,6 @@ def test_weights_of_a_plain_model_have_the_names_they_always_had(tmp_path: Path)
     assert torch.equal(loaded.embedding.weight, make_model().embedding.weight)
 
 
-@torch.no_grad()
-def test_model_that_comes_with_the_program_can_be_played() -> None:
-    if not checkpoint.PRETRAINED.is_file():
-        pytest.skip("pretrained/ is not in this checkout")
-    loaded, _ = load_model(checkpoint.PRETRAINED)
-    hidden, state = loaded(torch.zeros(1, 3, 88))
-    assert hidden.isfinite().all()
-    assert state.past is None or loaded.settings.memory
-
-
 def test_same_weights_are_the_same_bytes(tmp_path: Path) -> None:
     save_model(tmp_path / "a", make_model(), RECORD)
     save_model(tmp_path / "b", make_model(), RECORD)

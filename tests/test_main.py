@@ -81,8 +81,9 @@ def test_every_flag_is_kept_in_settings_json(pickled):
         "layers": 2, "dropout": 0.1, "epochs": 1, "bptt": 7, "clip": 0.5, "seed": 5, "threads": 1,
         "device": "cpu", "num_samples": 1, "seconds": 1.5, "temperature": 0.9, "bpm": 90.0,
         "velocity": 70, "program": 6, "primer_notes": "C4 E4,G4", "frame_beats": 0.25,
-        "input_dropout": 0.2, "memory": 9, "heads": 2, "head_size": 3, "match": 5, "transpose": 0.5,
-        "warmup": 0.25, "weight_decay": 0.01, "average": 0.9,
+        "input_dropout": 0.2, "memory": 9, "views": 2, "heads": 2, "head_size": 3, "match": 5,
+        "memory_dropout": 0.3, "upper_layers": 1, "transpose": 0.5, "warmup": 0.25,
+        "weight_decay": 0.01, "average": 0.9,
     }  # fmt: skip
     assert (
         call(main, "--data", pickled, "--run_dir=run", *(f"--{k}={v}" for k, v in flags.items()))
@@ -95,8 +96,9 @@ def test_every_flag_is_kept_in_settings_json(pickled):
         assert weights.get_slice("lstm.weight_hh_l1").get_shape() == [4 * 12, 12]
         assert weights.get_slice("embedding.weight").get_shape() == [20, 88]
         assert weights.get_slice("head.context.weight").get_shape() == [5, 12]
-        assert weights.get_slice("memory.lag").get_shape() == [2, 9]
-        assert weights.get_slice("memory.recent.weight").get_shape() == [6, 88, 5]
+        assert weights.get_slice("memory.lag").get_shape() == [2 * 2, 9]
+        assert weights.get_slice("memory.recent.1.weight").get_shape() == [2 * 3, 5 * 88]
+        assert weights.get_slice("upper.weight_hh_l0").get_shape() == [4 * 12, 12]
         assert weights.get_slice("key.weight").get_shape() == [20, 12]
 
 

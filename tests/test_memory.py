@@ -13,13 +13,14 @@ from data import RollDataset
 from evaluation import evaluate
 from helpers import draw_frames
 from helpers_train import CPU, MEMORY, make_model, numpy_memory, rolls_of
-from model import Memory, Past, PianoLSTM, first_rows
+from memory import Memory, Past, seen_from, view_anchors
+from model import PianoLSTM, first_rows
 from settings import ModelSettings
 
-H, K = 5, 6
+H, K, VIEWS = 5, 6, 3
 
 
-def make_memory(**sizes: int) -> Memory:
+def make_memory(**sizes: Any) -> Memory:
     """Return a memory in float64 whose every weight is drawn from a normal distribution."""
     torch.manual_seed(1)
     memory = Memory(ModelSettings(hidden_size=H, **{**MEMORY, **sizes}), K).double()
@@ -46,13 +47,16 @@ def read_out(memory: Memory, hidden: Tensor, frames: Tensor, *cuts: int) -> Tens
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize(("views", "heads"), [(1, 1), (1, 2), (2, 1), (3, 1), (3, 2)])
 @pytest.mark.parametrize(
     ("span", "match"), [(1, 1), (1, 4), (3, 5), (7, 3), (18, 3), (19, 3), (20, 3), (50, 30)]
 )
-def test_read_out_is_that_of_a_float64_loop_in_numpy(span: int, match: int, heads: int) -> None:
-    memory = make_memory(memory=span, match=match, heads=heads)
+def test_read_out_is_that_of_a_float64_loop_in_numpy(
+    span: int, match: int, views: int, heads: int
+) -> None:
+    memory = make_memory(memory=span, match=match, views=views, heads=heads)
     hidden, frames = draw_hidden(2, 20), draw_frames(40, K).reshape(2, 20, K)
+    frames[0, :2] = frames[1, 6:9] = 0  # silence, at the start and later
     weights = {f"memory.{name}": tensor.numpy() for name, tensor in memory.state_dict().items()}
     for pieces in ((20,), (1,) * 20, (7, 7, 6), (1, 19), (2, 18)):
         found = read_out(memory, hidden, frames, *pieces)
@@ -70,17 +74,63 @@ def test_what_followed_a_moment_is_found_by_hand() -> None:
     memory = make_memory(memory=3, heads=1, match=1)
     for weights in memory.parameters():
         weights.zero_()
-    memory.lag[0] = torch.tensor([0.0, 1.0, -torch.inf])
-    memory.output.weight[:, :] = torch.eye(H, K)
+    memory.lag[:] = torch.tensor([0.0, 1.0, -torch.inf])
     frames = torch.eye(K, dtype=torch.float64)[None, :4]  # key t sounds at time t alone
-    found, _ = memory(draw_hidden(1, 4), frames, None)
     e = float(np.e)
+    memory.output.weight[:, :K] = torch.eye(H, K)
+    found, _ = memory(draw_hidden(1, 4), frames, None)
     assert found[0].tolist() == [
         pytest.approx([0, 0, 0, 0, 0]),  # nothing is past: the empty slot
         pytest.approx([0, 1 / 2, 0, 0, 0]),  # after lag 1 came the frame just read; or nothing
         pytest.approx([0, e / (e + 2), 1 / (e + 2), 0, 0]),
         pytest.approx([0, 0, e / (e + 2), 1 / (e + 2), 0]),
     ]
+    for view in (1, 2):  # in terms of intervals a step up came every time, and it leads to t + 1
+        memory.output.weight.zero_()
+        memory.output.weight[:, view * K : (view + 1) * K] = torch.eye(H, K)
+        found, _ = memory(draw_hidden(1, 4), frames, None)
+        assert found[0].tolist() == [
+            pytest.approx([0, 0, 0, 0, 0]),
+            pytest.approx([0, 0, 1 / 2, 0, 0]),
+            pytest.approx([0, 0, 0, (e + 1) / (e + 2), 0]),
+            pytest.approx([0, 0, 0, 0, (e + 1) / (e + 2)]),
+        ]
+
+
+@torch.no_grad()
+def test_a_figure_is_recognised_on_another_degree_by_its_intervals_alone() -> None:
+    memory = make_memory(memory=20, match=3, heads=1, head_size=32)
+    memory.key.weight.zero_()
+    memory.query.weight.zero_()  # the frames alone are compared
+    figure = torch.eye(K, dtype=torch.float64)[[0, 2, 1, 3]]
+    frames = torch.cat([figure, figure.roll(2, dims=1)])[None]
+    recent = memory.compare(frames, view_anchors(frames, torch.zeros(1, 0, VIEWS).long()))[0]
+    by_key, *by_interval = recent.chunk(VIEWS, dim=1)  # (T, D) each
+    for t in (2, 3):  # the moments whose last three frames are of the figure
+        assert not torch.allclose(by_key[t], by_key[t + 4])
+        for made in by_interval:
+            assert torch.allclose(made[t], made[t + 4])
+
+
+def test_views_are_from_key_0_and_from_the_outer_notes_and_silence_keeps_them() -> None:
+    frames = torch.zeros(1, 5, 6)
+    frames[0, 1, [1, 3, 4]] = frames[0, 3, 2] = 1
+    before = torch.tensor([[[9, 9, 9], [0, 5, 3]]])
+    empty = before[:, :0]
+    assert torch.equal(view_anchors(frames, empty[:, :, :1]), torch.zeros(1, 5, 1).long())
+    rows = [[0, 4, 1], [0, 4, 1], [0, 2, 2], [0, 2, 2]]
+    assert view_anchors(frames, before)[0].tolist() == [[0, 5, 3], *rows]
+    assert view_anchors(frames, empty)[0].tolist() == [[0, 0, 0], *rows]
+
+
+@given(st.integers(0, 2**16), st.integers(-200, 200))
+def test_seen_from_a_key_it_comes_first_and_its_negative_undoes_it(seed: int, key: int) -> None:
+    frames = torch.rand(2, 3, K, generator=torch.Generator().manual_seed(seed))
+    anchors = torch.tensor([[key, 0, 1], [2, key + 5, -key]])
+    moved = seen_from(anchors, frames)
+    assert torch.equal(moved[0, 0], frames[0, 0].roll(-key))
+    assert torch.equal(moved[0, 1], frames[0, 1])
+    assert torch.equal(seen_from(-anchors, moved), frames)
 
 
 @torch.no_grad()
@@ -90,7 +140,7 @@ def test_without_past_the_memory_finds_nothing() -> None:
 
 
 @torch.no_grad()
-def test_what_is_found_is_added_to_the_output_and_dropped_nowhere() -> None:
+def test_what_is_found_is_added_to_the_output_and_dropped_by_its_own_share_alone() -> None:
     model = make_model(dropout=0.5, **MEMORY).train()
     frames = draw_frames(24, 88).reshape(2, 12, 88).float()
     heard: list[Tensor] = []
@@ -110,11 +160,34 @@ def test_what_is_found_is_added_to_the_output_and_dropped_nowhere() -> None:
     assert torch.allclose(evaluated, heard[2] + heard[3])
 
 
+@torch.no_grad()
+def test_memory_dropout_drops_of_what_is_compared_and_of_what_is_found() -> None:
+    memory = make_memory(memory_dropout=0.75, memory=30, match=4, heads=3)
+    frames = torch.ones(4, 50, K, dtype=torch.float64)  # in every view
+    seen: list[Tensor] = []
+    for layer in (*memory.recent, memory.output):
+        layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    memory.train()(draw_hidden(4, 50), frames, None)
+    *compared, found = seen
+    for values in compared:
+        values = values[:, 3:]  # silence is before
+        assert ((values == 0) | (values == 4)).all()  # a quarter is kept, four times as large
+        # 4,512 values: a share off by 0.04 is over 6 standard deviations.
+        assert abs((values == 0).double().mean().item() - 0.75) < 0.04
+    assert abs((found[:, 1:] == 0).double().mean().item() - 0.75) < 0.04
+    seen.clear()
+    memory.eval()(draw_hidden(4, 50), frames, None)
+    *compared, found = seen
+    assert all((values[:, 3:] == 1).all() for values in compared)
+    assert (found[:, 1:] > 0).all()
+
+
 def test_weights_of_a_query_sum_to_one_and_reach_no_further_than_the_memory() -> None:
     memory = make_memory(memory=4, heads=2)
+    heads = VIEWS * 2
     for length, size in ((1, 1), (1, 9), (5, 5), (3, 8), (9, 9)):
         bias = memory.lag_bias(length, size)
-        assert bias.shape == (2, length, size)
+        assert bias.shape == (heads, length, size)
         for row in range(length):
             newest = size - length + row  # the place of the query's own frame
             for place in range(size - 1):
@@ -156,7 +229,8 @@ def test_the_past_is_bounded_and_is_the_newest(span: int, match: int) -> None:
             done += read.shape[1]
             assert past is not None
             assert past.frames.shape == (2, min(done, bound), K)
-            assert past.keys.shape == (2, min(done, bound), 8)
+            assert past.keys.shape == (2, min(done, bound), 24)
+            assert past.anchors.shape == (2, min(done, bound), VIEWS)
         assert past is not None
         assert torch.equal(past.frames, frames[:, -bound:])
 

@@ -12,7 +12,8 @@ from data import chunks, collate
 from generate import sample
 from helpers import draw_frames
 from helpers_train import MEMORY, stir
-from model import ChordHead, Past, PianoLSTM, State, first_rows
+from memory import Past
+from model import ChordHead, PianoLSTM, State, first_rows
 from settings import PRESETS, ModelSettings
 
 # Either head, one layer or two, without a memory, with one shorter than most tunes, and with one
@@ -133,7 +134,7 @@ def test_padding_changes_nothing_before_it(sizes: dict[str, Any], bptt: int) -> 
 
 def test_first_rows_keeps_these_rows_and_cuts_the_gradient() -> None:
     hidden = torch.arange(12.0).reshape(2, 3, 2).requires_grad_()
-    past = Past(hidden.reshape(3, 2, 2), hidden.reshape(3, 4, 1))
+    past = Past(hidden.reshape(3, 2, 2), hidden.reshape(3, 4, 1), torch.arange(9).reshape(3, 1, 3))
     kept = first_rows(State(hidden, hidden * 10, past), 2)
     assert kept is not None
     assert kept.hidden.tolist() == [[[0, 1], [2, 3]], [[6, 7], [8, 9]]]
@@ -141,9 +142,10 @@ def test_first_rows_keeps_these_rows_and_cuts_the_gradient() -> None:
     assert kept.past is not None
     assert kept.past.keys.tolist() == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
     assert kept.past.frames.tolist() == [[[0], [1], [2], [3]], [[4], [5], [6], [7]]]
+    assert kept.past.anchors.tolist() == [[[0, 1, 2]], [[3, 4, 5]]]
     assert not any(tensor.requires_grad for tensor in tensors_of(kept))
     without = first_rows(State(hidden, hidden * 10, None), 2)
-    assert [len(tensors_of(state)) for state in (without, kept)] == [2, 4]
+    assert [len(tensors_of(state)) for state in (without, kept)] == [2, 5]
     assert first_rows(None, 2) is None
 
 
@@ -249,13 +251,15 @@ def test_memory_and_transposition_add_these_weights_and_no_other() -> None:
     with_both = shapes(**plain, memory=6, heads=2, head_size=4, match=3, transpose=0.1)
     assert {name: with_both[name] for name in with_both.keys() - shapes(**plain).keys()} == {
         "key.weight": (3, 12),
-        "memory.query.weight": (8, 5),
-        "memory.query.bias": (8,),
-        "memory.key.weight": (8, 5),
-        "memory.key.bias": (8,),
-        "memory.recent.weight": (8, 10, 3),
-        "memory.lag": (2, 6),
-        "memory.output.weight": (5, 20),
+        "memory.query.weight": (24, 5),
+        "memory.query.bias": (24,),
+        "memory.key.weight": (24, 5),
+        "memory.key.bias": (24,),
+        "memory.recent.0.weight": (8, 30),
+        "memory.recent.1.weight": (8, 30),
+        "memory.recent.2.weight": (8, 30),
+        "memory.lag": (6, 6),
+        "memory.output.weight": (5, 60),
     }
     assert shapes(**plain).items() <= with_both.items()
 

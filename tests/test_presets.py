@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import main
+from flags import Parser, add_flags
 from helpers_main import SMALL, call, write_tunes
-from settings import GROUPS, PRESETS, Group, Parser, TrainSettings, add_flags
+from settings import GROUPS, PRESETS, Group, TrainSettings
 
 SIZES = [flag for flag in SMALL if not flag.startswith("--epochs")]
 FRAMES = 180  # six tunes of 30, the training split of `tunes`
@@ -53,14 +54,14 @@ def test_every_value_is_that_of_one_setting_and_in_its_range(preset: str, frames
     assert all(len(groups) == 1 for groups in owners.values())
 
 
-def test_the_fewer_frames_there_are_the_more_is_dropped_and_moved() -> None:
-    names = ("dropout", "input_dropout", "transpose")
+def test_the_fewer_frames_there_are_the_more_is_dropped_and_moved_in_fewer_steps() -> None:
+    names = ("dropout", "input_dropout", "memory_dropout", "transpose", "steps")
     table = {
-        2**20: (0.48, 0.28, 0.45),
-        2**18: (0.48, 0.28, 0.45),
-        2**16: (0.59, 0.365, 0.725),  # half of the way
-        2**14: (0.7, 0.45, 1.0),
-        2**10: (0.7, 0.45, 1.0),
+        2**20: (0.48, 0.28, 0.36, 0.53, 11_500),
+        2**18: (0.48, 0.28, 0.36, 0.53, 11_500),
+        2**16: (0.59, 0.39, 0.505, 0.765, 8_500),  # half of the way
+        2**14: (0.7, 0.5, 0.65, 1.0, 5_500),
+        2**10: (0.7, 0.5, 0.65, 1.0, 5_500),
     }
     for frames, expected in table.items():
         values = PRESETS["best"](frames)

@@ -1,0 +1,61 @@
+"""The weights that come with the program: they play, and score what the README says of them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import checkpoint
+from checkpoint import load_model
+from data import RollDataset, fingerprint, read
+from evaluation import evaluate
+from helpers_train import CPU
+
+HOME = Path(__file__).resolve().parents[1]
+FOLDER = HOME / "pretrained"
+SETS = {"nottingham": "Nottingham", "jsb": "JSB Chorales"}  # by the names of weights and of data
+
+
+def weights(name: str) -> Path:
+    """Return the path of the weights trained on a set; skip where they are not."""
+    path = FOLDER / f"{name}.safetensors"
+    if not FOLDER.is_dir():
+        pytest.skip("pretrained/ is not in this checkout")
+    return path
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", SETS)
+def test_they_load_and_play_and_say_how_they_were_made(name: str) -> None:
+    model, record = load_model(weights(name))
+    assert record["dataset"] == name
+    assert record["seed"] == 3111
+    assert set(record) >= {"fingerprint", "best_epoch", "valid_nll", "frame_beats"}
+    hidden, state = model(torch.zeros(1, 3, 88))
+    assert model.head.sample(hidden[0]).shape == (3, 88)
+    assert state.past is not None
+
+
+def test_together_they_are_at_most_25_mebibytes_and_no_other_is_there() -> None:
+    paths = [weights(name) for name in SETS]
+    assert sum(path.stat().st_size for path in paths) <= 25 * 2**20
+    assert sorted(FOLDER.iterdir()) == sorted(paths)
+    assert checkpoint.PRETRAINED in paths
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_they_score_what_the_readme_says(name: str, data_dir: Path) -> None:
+    data = data_dir / f"{SETS[name]}.pickle"
+    if not data.is_file():
+        pytest.skip(f"no {data.name} in PIANO_DATA_DIR")
+    model, record = load_model(weights(name))
+    splits, _ = read(data, record["frame_beats"])
+    assert fingerprint(splits) == record["fingerprint"]
+    test = evaluate(model, RollDataset(splits["test"]), CPU, accuracy=False).nll
+    readme = (HOME / "README.md").read_text(encoding="utf-8").splitlines()
+    (row,) = (line for line in readme if line.startswith(f"| `pretrained/{name}.safetensors` |"))
+    assert row.strip("| ").split(" | ")[1:] == [
+        "3111",
+        f"{record['valid_nll']:.3f}",
+        f"**{test:.3f}**",
+    ]
