@@ -259,6 +259,12 @@ def test_training_in_two_threads_gives_the_same_bytes_twice(tmp_path: Path) -> N
 # ---- the picture ---------------------------------------------------------------------------------
 
 
+def test_losses_of_nothing_at_all_are_drawn_too(tmp_path: Path) -> None:
+    history = [Epoch(1, 0.0, 0.0, 1.0, 100.0)]  # silence, foreseen
+    plot_losses(tmp_path / "loss.png", history, "silence", [("constant marginal", 0.0)])
+    assert (tmp_path / "loss.png").stat().st_size > 5_000
+
+
 @pytest.mark.parametrize("epochs", [1, 12])
 @pytest.mark.parametrize("levels", [[], [("copy the frame", 6.83), ("LSTM, test", 3.29)]])
 def test_losses_are_drawn_as_a_png_of_sensible_size(
