@@ -360,7 +360,7 @@ def best(frames: int) -> dict[str, Any]:
         "memory": 1024,
         "heads": 2,
         # What is repeated tells one tune from all others, and intervals do so in every key: without
-        # this, JSB Chorales are learnt by heart, transposed or not.
+        # this, JSB Chorales are learnt by heart, although every one of them is transposed.
         "memory_dropout": round(0.36 + 0.29 * scarcity, 2),
         # So that the model sees whether what the memory said a moment ago came true.
         "upper_layers": 1,
