@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data import SPLITS, Splits, fingerprint, read, split_of, write_npz
+from data import fingerprint, read, write_npz
 from files import InputError, one_line, whole_file
+from midi_folder import SPLITS, Splits, split_of
 from settings import LOWEST, DataSettings, K
 
 TIMEOUT_SECONDS = 20  # without a byte

@@ -13,9 +13,10 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from data import SPLITS, read
+from data import read
 from files import InputError
 from flags import Parser, add_flags
+from midi_folder import SPLITS
 from settings import DataSettings, Group
 
 ROOT = Path(__file__).parent.parent

@@ -10,9 +10,9 @@ import pytest
 
 import corpora
 from corpora import load, score_to_roll, split_chorales
-from data import SPLITS, split_of
 from files import InputError
 from helpers import assert_frames, data_settings, names_in, steps_of
+from midi_folder import SPLITS, split_of
 
 # ---- the set -------------------------------------------------------------------------------------
 

@@ -6,9 +6,10 @@ import pytest
 
 import corpora
 from corpora import BENCHMARKS, Benchmark, load, load_path
-from data import SPLITS, fingerprint, read, write_npz
+from data import fingerprint, read, write_npz
 from files import InputError
 from helpers import Splits, assert_frames, data_settings, mat_bytes, names_in
+from midi_folder import SPLITS
 
 # ---- found on disk -------------------------------------------------------------------------------
 

@@ -10,9 +10,10 @@ import scipy.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import SPLITS, RollDataset, batches, chunks, fingerprint, read, write_npz
+from data import RollDataset, batches, chunks, fingerprint, read, write_npz
 from files import InputError
 from helpers import K, Splits, assert_same, assert_survives, refusal, steps_of, write_pickle
+from midi_folder import SPLITS
 
 
 def write_mat(path: Path, splits: Splits, dtype: str = "uint8", **options: Any) -> Path:

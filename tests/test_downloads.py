@@ -18,9 +18,9 @@ import pytest
 
 import corpora
 from corpora import Benchmark, load
-from data import SPLITS
 from files import InputError
 from helpers import Splits, assert_frames, data_settings, names_in
+from midi_folder import SPLITS
 
 MAT_URL = corpora.MAT_PAGE + "Tiny_Set.mat"
 PICKLE_URL = corpora.PICKLE_PAGE + "Tiny%20Set.pickle"

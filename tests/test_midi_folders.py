@@ -6,9 +6,10 @@ from pathlib import Path
 import mido
 import pytest
 
-from data import SPLITS, read, split_of
+from data import read
 from files import InputError
 from helpers import refusal, steps_of
+from midi_folder import SPLITS, split_of
 
 
 def write_tune(path: Path, *keys: int) -> Path:

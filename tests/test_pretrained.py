@@ -36,11 +36,15 @@ def test_they_load_and_play_and_say_how_they_were_made(name: str) -> None:
     assert state.past is not None
 
 
-def test_together_they_are_at_most_25_mebibytes_and_no_other_is_there() -> None:
+def test_no_other_weights_are_there() -> None:
     paths = [weights(name) for name in SETS]
-    assert sum(path.stat().st_size for path in paths) <= 25 * 2**20
     assert sorted(FOLDER.iterdir()) == sorted(paths)
     assert checkpoint.PRETRAINED in paths
+
+
+@pytest.mark.xfail(strict=True, reason="84 kB too much; the next weights must be smaller")
+def test_together_they_are_at_most_25_megabytes() -> None:
+    assert sum(weights(name).stat().st_size for name in SETS) <= 25e6
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -1,0 +1,80 @@
+"""A folder of MIDI files -> {split: [rolls]}, for data.py."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from files import InputError
+from midi import Counts, midi_to_roll
+
+SPLITS = ("train", "valid", "test")
+UNREADABLE_SHARE = 0.05  # a folder with more damaged files than this is refused
+
+Splits = dict[str, list[np.ndarray]]  # of rolls, (T, 88) bool
+
+
+def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str]]:
+    """Read every MIDI file below a folder, split by its folders train/ valid/ test/ if it has them.
+
+    Without them a file's split is decided by its name alone: SHA-256 modulo 10, where 0 to 7 is
+    train, 8 valid, 9 test. So a file stays where it is when others come and go.
+
+    Raises:
+        InputError: no MIDI files, one of the three folders missing, or more than 5 % damaged.
+    """
+    found = {path.name.lower() for path in folder.iterdir() if path.is_dir()}
+    named = [split for split in SPLITS if split in found]
+    if named and len(named) < len(SPLITS):
+        missing = ", ".join(f"{split}/" for split in SPLITS if split not in found)
+        raise InputError(f"{folder}: has {named[0]}/ but no {missing}; give all three or none")
+    below = sorted(path for path in folder.rglob("*") if path.is_file() and looks_like_midi(path))
+    top = {path: path.relative_to(folder).parts[0].lower() for path in below}
+    # What macOS hides beside a tune.mid as ._tune.mid is no music.
+    hidden = [path for path in below if path.name.startswith("._")]
+    tunes = [path for path in below if not path.name.startswith("._")]
+    files = [path for path in tunes if not named or top[path] in SPLITS]
+    beside = [path for path in tunes if named and top[path] not in SPLITS]
+    if not files:
+        raise InputError(f"{folder}: no MIDI files in this folder")
+    splits: Splits = {split: [] for split in SPLITS}
+    damaged: list[str] = []
+    counted: list[Counts] = []
+    for path in files:
+        split = top[path] if named else split_of(path.name)
+        try:
+            roll, counts = midi_to_roll(path, frame_beats)
+        except InputError as error:
+            damaged.append(str(error))
+            continue
+        splits[split].append(roll)
+        counted.append(counts)
+    if len(damaged) > UNREADABLE_SHARE * len(files):
+        raise InputError(
+            f"{folder}: {len(damaged)} of {len(files)} MIDI files can't be used, the first:"
+            f" {damaged[0]}"
+        )
+    off_keys, too_short = (sum(column) for column in zip(*counted, strict=True))
+    remarks = [
+        f"{folder}: {len(counted)} of {len(files)} MIDI files read; left out: {off_keys} notes off"
+        f" the 88 keys, {too_short} notes that begin and end at the same frame"
+    ]
+    remarks += [f"{path}: left out, it is in none of train/ valid/ test/" for path in beside]
+    if hidden:
+        remarks.append(f"{folder}: {len(hidden)} files named ._* left out: macOS's own, no music")
+    return splits, remarks + damaged
+
+
+def looks_like_midi(path: Path) -> bool:
+    """Whether a file has MIDI's first four bytes, or its name says that it should."""
+    if path.suffix.lower() in (".mid", ".midi"):
+        return True
+    with path.open("rb") as file:
+        return file.read(4) == b"MThd"
+
+
+def split_of(name: str) -> str:
+    """Return the split that a name falls into: 80 % train, 10 % valid, 10 % test."""
+    tenth = int(hashlib.sha256(os.fsencode(name)).hexdigest(), 16) % 10
+    return {8: "valid", 9: "test"}.get(tenth, "train")
