@@ -35,7 +35,7 @@ from settings import MachineSettings, ModelSettings, Settings
 HOME = Path(__file__).parent
 RUNS = Path("runs")
 PRETRAINED = HOME / "pretrained" / "nottingham.safetensors"
-FORMAT = 3  # of the files below; one more whenever an older program could not read them
+FORMAT = 4  # of the files below; one more whenever an older program could not read them
 
 Record = dict[str, Any]
 

@@ -33,7 +33,10 @@ def add_flags(parser: argparse.ArgumentParser, *groups: type[Group]) -> None:
             effect = effect.replace("%", "%%")  # argparse would fill it in
             if kind is bool:
                 section.add_argument(
-                    f"--{field.name}", action="store_true", default=argparse.SUPPRESS, help=effect
+                    f"--{field.name}",
+                    action=argparse.BooleanOptionalAction,  # --no-... takes back what a preset says
+                    default=argparse.SUPPRESS,
+                    help=effect,
                 )
                 continue
             section.add_argument(

@@ -4,9 +4,7 @@ Letters are those of model.py, and: V the views, A the heads of each, D the widt
 frames that the memory holds.
 
 Sources: attention over an LSTM's own past (Grave, Joulin and Usunier 2017, arXiv:1612.04426; Merity
-et al. 2016, arXiv:1609.07843); a bias for each lag (Raffel et al. 2020, arXiv:1910.10683); that
-music is remembered by intervals as well as by keys (Lattner, Grachten and Widmer 2018,
-arXiv:1806.08236).
+et al. 2016, arXiv:1609.07843); a bias for each lag (Raffel et al. 2020, arXiv:1910.10683).
 """
 
 import math
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from intervals import seen_from
 from settings import ModelSettings
 
 
@@ -64,20 +63,27 @@ class Memory(nn.Module):
             nn.Linear(settings.match * keys, width, bias=False) for _ in range(settings.views)
         )
         self.lag = nn.Parameter(torch.zeros(self.heads, settings.memory))  # lag 1 comes first
-        self.dropout = nn.Dropout(settings.memory_dropout)
+        self.dropout = nn.Dropout(settings.view_dropout)
         self.output = nn.Linear(self.heads * keys, settings.hidden_size, bias=False)
 
-    def forward(self, hidden: Tensor, frames: Tensor, past: Past | None) -> tuple[Tensor, Past]:
-        """Read frames (B, T, K) with the LSTM's output at them (B, T, H), after `past`.
+    def forward(
+        self, hidden: Tensor, frames: Tensor, outer: Tensor, past: Past | None
+    ) -> tuple[Tensor, Past]:
+        """Read frames after `past`.
+
+        Args:
+            hidden: (B, T, H), the LSTM's output at these frames.
+            frames: (B, T, K).
+            outer: (B, T, 2), their highest and lowest notes, as `outer_notes` gives them.
+            past: what the last call returned; None = the start of a tune.
 
         Returns:
             What the heads found for each frame, (B, T, H); and the past with these frames in it.
         """
-        batch, length, _ = hidden.shape
+        length = hidden.shape[1]
+        now = functional.pad(outer, (1, 0))[:, :, : self.views]  # (B, T, V), the first is key 0
         if past is None:
-            anchors = torch.zeros(batch, 0, self.views, dtype=torch.int64, device=frames.device)
-            past = Past(hidden.new_zeros(batch, 0, self.query.out_features), frames[:, :0], anchors)
-        now = view_anchors(frames, past.anchors)  # (B, T, V)
+            past = Past(self.key(hidden[:, :0]), frames[:, :0], now[:, :0])
         anchors = torch.cat([past.anchors, now], dim=1)  # (B, S, V)
         frames = torch.cat([past.frames, frames], dim=1)  # (B, S, K)
         recent = self.compare(frames, now)
@@ -133,34 +139,3 @@ class Memory(nn.Module):
         # The newest query sees it from the start; each one before is a place further on.
         bias = bias.unfold(1, size, 1).flip(1)
         return functional.pad(bias[..., :-1], (0, 1))
-
-
-def view_anchors(frames: Tensor, before: Tensor) -> Tensor:
-    """Return the key that each view of a frame is from; silence is seen from where music was.
-
-    Args:
-        frames: (B, T, K) of 0 and 1.
-        before: (B, S, V), those of the frames before; key 0 before the first note.
-
-    Returns:
-        (B, T, V) int64: key 0, the highest note and the lowest, the first V of them.
-    """
-    (_, length, keys), views = frames.shape, before.shape[2]
-    places = torch.arange(1, keys + 1, device=frames.device)
-    highest, lowest = (frames * places).argmax(dim=2), frames.argmax(dim=2)  # (B, T)
-    anchors = torch.stack([torch.zeros_like(lowest), highest, lowest], dim=2)[:, :, :views]
-    anchors = torch.cat([functional.pad(before, (0, 0, 1, 0))[:, -1:], anchors], dim=1)
-    # At each time the newest that sounded, counted from 1, with 0 for what was before.
-    times = torch.arange(1, length + 1, device=frames.device)
-    newest = torch.where(frames.any(dim=2), times, 0).cummax(dim=1).values  # (B, T)
-    return anchors.gather(1, newest[:, :, None].expand(-1, -1, views))
-
-
-def seen_from(anchors: Tensor, frames: Tensor) -> Tensor:
-    """Return frames (..., K) with key k in the place of k - anchor; anchors (...) int64.
-
-    What leaves at one end comes back in at the other, so that the negative anchors undo it.
-    """
-    keys = frames.shape[-1]
-    sources = (torch.arange(keys, device=frames.device) + anchors[..., None]) % keys
-    return frames.gather(-1, sources.expand_as(frames))

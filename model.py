@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from intervals import Intervals, outer_notes, seen_from
 from memory import Memory, Past
 from settings import K, ModelSettings
 
@@ -27,6 +28,7 @@ class State(NamedTuple):
 
     hidden: Tensor  # (layers + upper_layers, B, H)
     cell: Tensor  # (layers + upper_layers, B, H)
+    outer: Tensor  # (B, 2) int64, the highest and the lowest key last heard; 0 where not asked for
     past: Past | None  # None for a model without memory
 
 
@@ -94,38 +96,56 @@ class ChordHead(nn.Module):
     2^K frames sum to 1. The chain is that of NADE (Larochelle and Murray 2011), with the keys in
     descending order and a factor for each note that sounds instead of one for each key.
 
-    In the place of NADE's sigmoid units are linear ones, gated by the music so far, as the factored
-    three-way units of Memisevic and Hinton (2010) are: each unit sums a weight over the notes
-    chosen, the LSTM's output scales the unit, and the unit votes for the next note.
+    The notes chosen are read as keys and as intervals from the lowest of them, and call for keys
+    and for intervals below it: a chord is the same thing on every degree. In the place of NADE's
+    sigmoid units are linear ones, gated by the music so far, as the factored three-way units of
+    Memisevic and Hinton (2010) are: each unit sums a weight over the notes chosen, the LSTM's
+    output scales the unit, and the unit votes for the next note.
     """
 
     def __init__(self, hidden_size: int, latent_size: int, keys: int = K) -> None:
         """Make the layers; K + 1 classes."""
         super().__init__()
         self.logits = nn.Linear(hidden_size, keys + 1)  # what the music so far asks for
+        self.below = nn.Linear(hidden_size, keys)  # what it asks for below the note before
         self.context = nn.Linear(hidden_size, latent_size)  # how much it cares for each unit
-        self.chosen = nn.Linear(keys, latent_size, bias=False)  # what is there of the chord
-        self.completion = nn.Linear(latent_size, keys + 1, bias=False)  # what that calls for
+        self.chosen = nn.Linear(2 * keys, latent_size, bias=False)  # what is there of the chord
+        self.completion = nn.Linear(latent_size, 2 * keys + 1, bias=False)  # what that calls for
 
-    def choice_logits(self, base: Tensor, context: Tensor, chosen: Tensor) -> Tensor:
-        """Return the logits of the next choice: (S, K+1), (S, L), (S, K) chosen -> (S, K+1)."""
-        return base + self.completion(self.chosen(chosen) * (1 + context))
+    def ask(self, hidden: Tensor) -> Tensor:
+        """Return all that the music so far has to say: (F, H) -> (F, (K + 1) + K + L)."""
+        return torch.cat([self.logits(hidden), self.below(hidden), self.context(hidden)], dim=1)
+
+    def choice_logits(self, asked: Tensor, chosen: Tensor, previous: Tensor) -> Tensor:
+        """Return the logits of the next choice, (S, K + 1), -inf for the classes that are shut.
+
+        Args:
+            asked: (S, (K + 1) + K + L), the rows of `ask`.
+            chosen: (S, K) of 0 and 1, the notes of the frame so far.
+            previous: (S,) int64, the choice before; K + 1 for the first of a frame.
+        """
+        keys, classes = chosen.shape[1], torch.arange(chosen.shape[1] + 1, device=chosen.device)
+        base, below, context = asked.tensor_split((keys + 1, 2 * keys + 1), dim=1)
+        lowest = previous - 1  # (S,) the key of the choice before
+        units = self.chosen(torch.cat([chosen, seen_from(lowest, chosen)], dim=1))  # (S, L)
+        votes, steps = self.completion(units * (1 + context)).split((keys + 1, keys), dim=1)
+        votes = votes + functional.pad(seen_from(-lowest, below + steps), (1, 0))  # (S, K + 1)
+        logits = base + votes * (previous[:, None] <= keys)
+        return logits.masked_fill(classes >= previous[:, None], -torch.inf)
 
     def nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
         """Return -log p in nats, (F, H), (F, K) of 0 and 1 -> (F,); all S choices at once."""
         chain = functional.pad(frames, (1, 0), value=1.0)  # (F, K+1): stop is always chosen, last
         frame, below_top = chain.flip(1).nonzero(as_tuple=True)  # (S,) each, in order of choice
         choice = frames.shape[1] - below_top  # (S,) the class chosen
-        classes = torch.arange(frames.shape[1] + 1, device=frames.device)
         # The choice before, or for a frame's first a class above all.
-        previous = choice.roll(1).where(frame == frame.roll(1), len(classes))
-        previous[:1] = len(classes)
-        open_ = classes < previous[:, None]  # (S, K+1) the classes still to choose from
-        chosen = (chain[frame] * ~open_)[:, 1:]  # (S, K)
+        top = frames.shape[1] + 1
+        previous = choice.roll(1).where(frame == frame.roll(1), top)
+        previous[:1] = top
+        above = torch.arange(1, top, device=frames.device) >= previous[:, None]  # (S, K)
         # index_select, not [frame]: the gradient of that is summed in whatever order threads come.
-        base = self.logits(hidden).index_select(0, frame)  # (S, K+1)
-        context = self.context(hidden).index_select(0, frame)  # (S, L)
-        logits = self.choice_logits(base, context, chosen).masked_fill(~open_, -torch.inf)
+        asked = self.ask(hidden).index_select(0, frame)
+        logits = self.choice_logits(asked, frames[frame] * above, previous)
         nll = functional.cross_entropy(logits, choice, reduction="none")  # (S,)
         return nll.new_zeros(len(frames)).index_add(0, frame, nll)
 
@@ -133,21 +153,18 @@ class ChordHead(nn.Module):
         self, hidden: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
     ) -> Tensor:
         """Draw a frame for each row, (F, H) -> (F, K), in a step per note of the fullest."""
-        base, context = self.logits(hidden), self.context(hidden)
-        chain = torch.zeros_like(base)  # (F, K+1)
-        classes = torch.arange(base.shape[1], device=base.device)
-        previous = torch.full((len(hidden), 1), len(classes), device=base.device)
+        asked, classes = self.ask(hidden), self.logits.out_features
+        chain = asked.new_zeros(len(hidden), classes)  # (F, K + 1)
+        previous = torch.full((len(hidden),), classes, device=asked.device)
         while bool((previous > 0).any()):
-            logits = self.choice_logits(base, context, chain[:, 1:])
-            # Stop stays open to those that have stopped: they choose it again.
-            shut = (classes >= previous) & (classes > 0)
-            logits = logits.masked_fill(shut, -torch.inf)
+            logits = self.choice_logits(asked, chain[:, 1:], previous)
+            logits[:, 0].masked_fill_(previous == 0, 0.0)  # what has stopped chooses that again
             if temperature < COLDEST:
-                previous = logits.argmax(dim=1, keepdim=True)
+                previous = logits.argmax(dim=1)
             else:
                 odds = torch.softmax(logits / temperature, dim=1)
-                previous = torch.multinomial(odds, 1, generator=generator)
-            chain.scatter_(1, previous, 1.0)
+                previous = torch.multinomial(odds, 1, generator=generator)[:, 0]
+            chain.scatter_(1, previous[:, None], 1.0)
         return chain[:, 1:]
 
     def set_marginals(self, marginals: Tensor) -> None:
@@ -163,11 +180,12 @@ class ChordHead(nn.Module):
 
 
 class PianoLSTM(nn.Module):
-    """Embedding of the frame -> LSTM (-> memory -> LSTM) -> head.
+    """Embedding of the frame -> LSTM (-> memory -> LSTM -> intervals) -> head.
 
     Args:
         settings: the sizes; what is 0 there is left out. `latent_size` 0 gives the Bernoulli head,
-            else the chord head. `memory`, `upper_layers` and `transpose` are 0 in the plain recipe.
+            else the chord head. `memory`, `upper_layers`, `intervals` and `transpose` are 0 in the
+            plain recipe.
         keys: K, 88 but in tests.
     """
 
@@ -191,10 +209,12 @@ class PianoLSTM(nn.Module):
         )
         self.input_dropout = nn.Dropout(settings.input_dropout)
         self.dropout = nn.Dropout(settings.dropout)
+        self.intervals = Intervals(settings, keys) if settings.intervals else None
+        width = hidden_size + (keys if settings.intervals else 0)
         self.head: Head = (
-            ChordHead(hidden_size, settings.latent_size, keys)
+            ChordHead(width, settings.latent_size, keys)
             if settings.latent_size
-            else BernoulliHead(hidden_size, keys)
+            else BernoulliHead(width, keys)
         )
 
     def forward(
@@ -208,27 +228,37 @@ class PianoLSTM(nn.Module):
             shift: (B,) int64, the semitones that each tune was moved by; None = none of them was.
 
         Returns:
-            The vector at each frame, (B, T, H), from which the head predicts the frame that
-            follows; and the state after the last one.
+            The vector at each frame, (B, T, H) or, with intervals, (B, T, H + K), from which the
+            head predicts the frame that follows; and the state after the last one.
         """
         if state is None:
             layers = self.settings.layers + self.settings.upper_layers
             nothing = frames.new_zeros(layers, len(frames), self.settings.hidden_size)
-            state = State(nothing, nothing, None)
-        embedded = self.input_dropout(self.embed(frames, shift))  # (B, T, E)
+            unheard = torch.zeros(len(frames), 2, dtype=torch.int64, device=frames.device)
+            state = State(nothing, nothing, unheard, None)
+        outer = state.outer[:, None]  # (B, 1, 2)
+        embedded = self.embed(frames, shift)  # (B, T, E)
+        if self.memory is not None or self.intervals is not None:
+            outer = outer_notes(frames, state.outer)  # (B, T, 2)
+        if self.intervals is not None:
+            before = torch.cat([state.outer[:, None], outer[:, :-1]], dim=1)
+            embedded = embedded + self.intervals.embed(frames, before)
+        embedded = self.input_dropout(embedded)
         below = self.settings.layers
         heard, carried = self.lstm(embedded, (state.hidden[:below], state.cell[:below]))
         vectors, past = self.dropout(heard), None  # (B, T, H)
         if self.memory is not None:
-            found, past = self.memory(heard, frames, state.past)
+            found, past = self.memory(heard, frames, outer, state.past)
             vectors = vectors + found
         if self.upper is not None:
             above = torch.cat([vectors, embedded], dim=2)
             heard, upper = self.upper(above, (state.hidden[below:], state.cell[below:]))
             vectors = vectors + self.dropout(heard)
             carried = [torch.cat(parts) for parts in zip(carried, upper, strict=True)]
+        if self.intervals is not None:
+            vectors = torch.cat([vectors, self.intervals.votes(vectors, frames, outer)], dim=2)
         hidden, cell = carried
-        return vectors, State(hidden, cell, past)
+        return vectors, State(hidden, cell, outer[:, -1], past)
 
     def embed(self, frames: Tensor, shift: Tensor | None) -> Tensor:
         """Return what the LSTM reads, frames and key: (B, T, K), semitones (B,) -> (B, T, E)."""
@@ -252,4 +282,4 @@ def first_rows(state: State | None, rows: int) -> State | None:
         return None
     hidden, cell = (tensor[:, :rows].detach().contiguous() for tensor in state[:2])
     past = state.past and Past(*(tensor[:rows].detach() for tensor in state.past))
-    return State(hidden, cell, past)
+    return State(hidden, cell, state.outer[:rows], past)

@@ -187,11 +187,17 @@ class ModelSettings(Group):
         at_least=1,
         at_most=256,
     )
-    memory_dropout: float = setting(
-        0.0, "share dropped of what the memory compares and finds", at_least=0, below=1
+    view_dropout: float = setting(
+        0.0,
+        "share dropped of what the memory compares and finds, and of the intervals read",
+        at_least=0,
+        below=1,
     )
     upper_layers: int = setting(
         0, "LSTM layers above the memory, which hear what it found", at_least=0, at_most=64
+    )
+    intervals: bool = setting(
+        False, "read and predict frames as intervals from the notes before, as well as as keys"
     )
     transpose: float = setting(
         0.0,
@@ -354,16 +360,20 @@ def best(frames: int) -> dict[str, Any]:
     return {
         "embed_size": 128,
         "hidden_size": 384,
-        "latent_size": 256,  # dropout keeps many units from learning the tunes by heart
+        "latent_size": 128,  # dropout keeps many units from learning the tunes by heart
         # Attention of an LSTM over its own past (Grave et al. 2017, arXiv:1612.04426), with a bias
         # for each lag (Raffel et al. 2020, arXiv:1910.10683); its length bounds time and memory.
         "memory": 1024,
         "heads": 2,
-        # What is repeated tells one tune from all others, and intervals do so in every key: without
-        # this, JSB Chorales are learnt by heart, although every one of them is transposed.
-        "memory_dropout": round(0.36 + 0.29 * scarcity, 2),
+        "head_size": 48,
         # So that the model sees whether what the memory said a moment ago came true.
         "upper_layers": 1,
+        # What is known in one key, and of one voice, is known in all (Lattner et al. 2018,
+        # arXiv:1806.08236).
+        "intervals": True,
+        # What is repeated tells one tune from all others, and intervals do so in every key: without
+        # this, JSB Chorales are learnt by heart, although every one of them is transposed.
+        "view_dropout": round(0.38 + 0.12 * scarcity, 2),
         # Where no time is crossed (Zaremba et al. 2014, arXiv:1409.2329).
         "dropout": round(0.48 + 0.22 * scarcity, 2),
         "input_dropout": round(0.28 + 0.22 * scarcity, 2),
@@ -371,7 +381,7 @@ def best(frames: int) -> dict[str, Any]:
         # it was moved, the model need not wonder which key a tune is in.
         "transpose": round(0.53 + 0.47 * scarcity, 2),
         "batch_size": 16,
-        "steps": round(11_500 - 6_000 * scarcity),
+        "steps": round(9_200 - 5_600 * scarcity),
         "lr": 0.0025,
         "warmup": 0.3,  # one cycle (Smith and Topin 2018, arXiv:1708.07120)
         "weight_decay": 0.05,  # AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101)

@@ -53,8 +53,9 @@ TABLES = {
             ("whole", ""),
             ("no-memory", "--memory=0"),
             ("no-match", "--match=1"),
-            ("no-intervals", "--views=1 --heads=9"),  # as many searches, of keys alone
-            ("no-memory-dropout", "--memory_dropout=0"),
+            ("no-views", "--views=1 --heads=6"),  # as many searches, of keys alone
+            ("no-intervals", "--no-intervals"),
+            ("no-view-dropout", "--view_dropout=0"),
             ("no-upper", "--upper_layers=0"),
             ("no-transpose", "--transpose=0"),
             ("no-dropout", "--dropout=0"),

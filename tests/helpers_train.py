@@ -55,7 +55,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 def numpy_nlls(model: PianoLSTM, roll: np.ndarray) -> np.ndarray:
     """Return the NLL of every frame of a tune, (T,), in float64: models of one layer, again.
 
-    (Or of one layer below the memory and one above it.)
+    (Or of one layer below the memory and one above it; with intervals or without.)
     """
     w = {name: tensor.double().numpy() for name, tensor in model.state_dict().items()}
     nothing = np.zeros(w["lstm.weight_hh_l0"].shape[1])
@@ -63,6 +63,9 @@ def numpy_nlls(model: PianoLSTM, roll: np.ndarray) -> np.ndarray:
     heard, outputs, nlls = [np.zeros(K)], [], []
     for frame in roll:
         x = w["embedding.weight"] @ heard[-1] + w["embedding.bias"]
+        if "intervals.heard.weight" in w:
+            seen = [np.roll(heard[-1], -key) for key in numpy_outer(heard[:-1])]
+            x = x + w["intervals.heard.weight"] @ np.concatenate(seen)
         below = numpy_lstm(w, "lstm", x, *below)
         outputs.append(below[0])
         found = numpy_memory(w, outputs, heard) if "memory.lag" in w else 0.0
@@ -70,6 +73,8 @@ def numpy_nlls(model: PianoLSTM, roll: np.ndarray) -> np.ndarray:
         if "upper.weight_ih_l0" in w:
             above = numpy_lstm(w, "upper", np.concatenate([vector, x]), *above)
             vector = vector + above[0]
+        if "intervals.steps.weight" in w:
+            vector = np.concatenate([vector, numpy_intervals(w, vector, heard)])
         nlls.append(numpy_head(w, vector, frame))
         heard.append(frame.astype(float))
     return np.array(nlls)
@@ -103,10 +108,7 @@ def numpy_memory(
 
     def anchor(view: int, moment: int) -> int:
         """Return the key that a view of the frames up to this moment is from."""
-        for frame in heard[moment::-1]:
-            if view and frame.any():
-                return int(np.flatnonzero(frame)[-1 if view == 1 else 0])
-        return 0
+        return numpy_outer(heard[: moment + 1])[view - 1] if view else 0
 
     def vectors(name: str, view: int, moment: int) -> np.ndarray:
         made = w[f"memory.{name}.weight"] @ outputs[moment] + w[f"memory.{name}.bias"]
@@ -133,16 +135,50 @@ def numpy_memory(
     return w["memory.output.weight"] @ np.concatenate(found)
 
 
+def numpy_outer(heard: list[np.ndarray]) -> tuple[int, int]:
+    """Return the highest and the lowest key of the last frame that is not silent; 0 without one."""
+    for frame in reversed(heard):
+        if frame.any():
+            keys = np.flatnonzero(frame)
+            return int(keys[-1]), int(keys[0])
+    return 0, 0
+
+
+def numpy_intervals(
+    w: dict[str, np.ndarray], vector: np.ndarray, heard: list[np.ndarray]
+) -> np.ndarray:
+    """Return what is told of each key by its distance from the notes of now, (K,)."""
+    steps = w["intervals.steps.weight"] @ vector + w["intervals.steps.bias"]
+    moves = w["intervals.moves.weight"] @ vector + w["intervals.moves.bias"]
+    high, low = numpy_outer(heard)
+    keys, votes = len(heard[-1]), []
+    for key in range(keys):
+        vote = steps[(key - high) % keys] + steps[keys + (key - low) % keys]
+        for note in np.flatnonzero(heard[-1]):
+            if abs(note - key) <= 12:  # semitones
+                vote += moves[note - key + 12]
+        votes.append(vote)
+    return np.array(votes)
+
+
 def numpy_head(w: dict[str, np.ndarray], h: np.ndarray, frame: np.ndarray) -> float:
     base = w["head.logits.weight"] @ h + w["head.logits.bias"]
-    if len(base) == K:
+    keys = len(frame)
+    if len(base) == keys:
         p = sigmoid(base)
         return float(-np.log(np.where(frame, p, 1 - p)).sum())
     scale = 1 + w["head.context.weight"] @ h + w["head.context.bias"]
-    chosen, below, total = np.zeros(K), K + 1, 0.0
+    below_it = w["head.below.weight"] @ h + w["head.below.bias"]
+    chosen, below, total = np.zeros(keys), keys + 1, 0.0
     for choice in [*(np.flatnonzero(frame)[::-1] + 1).tolist(), 0]:
-        votes = w["head.completion.weight"] @ (w["head.chosen.weight"] @ chosen * scale)
-        odds = np.exp((base + votes)[:below])
+        logits = base.copy()
+        if chosen.any():
+            lowest = below - 1
+            seen = np.concatenate([chosen, np.roll(chosen, -lowest)])
+            votes = w["head.completion.weight"] @ (w["head.chosen.weight"] @ seen * scale)
+            logits += votes[: keys + 1]
+            logits[1:] += np.roll(below_it + votes[keys + 1 :], lowest)
+        odds = np.exp(logits[:below])
         total -= math.log(odds[choice] / odds.sum())
         if choice:
             chosen[choice - 1] = 1

@@ -68,15 +68,22 @@ class Slow:
 
     def choices(self, hidden: list[float], chosen: list[float], below: int) -> list[float]:
         """Return the logits of classes 0 (stop) to `below` - 1 of the chord head."""
-        base = affine(self.weights, "logits", hidden)
+        logits = affine(self.weights, "logits", hidden)
+        if not any(chosen):
+            return logits[:below]
+        keys, lowest = len(chosen), below - 1
         context = affine(self.weights, "context", hidden)
-        units = affine(self.weights, "chosen", chosen)
-        votes = affine(
-            self.weights,
-            "completion",
-            [unit * (1 + scale) for unit, scale in zip(units, context, strict=True)],
-        )
-        return [b + v for b, v in zip(base, votes, strict=True)][:below]
+        above = [chosen[(lowest + step) % keys] for step in range(keys)]  # from the lowest note
+        units = affine(self.weights, "chosen", [*chosen, *above])
+        units = [unit * (1 + scale) for unit, scale in zip(units, context, strict=True)]
+        votes = affine(self.weights, "completion", units)
+        steps = affine(self.weights, "below", hidden)
+        for choice in range(below):
+            logits[choice] += votes[choice]
+            if choice:
+                step = (choice - 1 - lowest) % keys
+                logits[choice] += steps[step] + votes[keys + 1 + step]
+        return logits[:below]
 
     def nll(self, hidden: list[float], frame: list[float], temperature: float = 1.0) -> float:
         if "completion.weight" not in self.weights:
@@ -137,23 +144,26 @@ def test_nll_is_that_of_a_slow_sum_note_by_note(kind: str, keys: int) -> None:
 
 def test_chord_nll_of_two_keys_worked_out_by_hand() -> None:
     head = ChordHead(1, 1, keys=2).double()
-    hand = {  # classes: stop, low key, high key
+    hand = {  # classes: stop, low key, high key; the low one is a step of -1 = 1 from the high
         "logits.weight": [[0.0], [0.0], [0.0]],
         "logits.bias": [0.0, math.log(2), math.log(3)],
+        "below.weight": [[0.0], [0.0]],
+        "below.bias": [0.0, math.log(7)],
         "context.weight": [[1.0]],
         "context.bias": [0.0],
-        "chosen.weight": [[1.0, 1.0]],
-        "completion.weight": [[0.0], [math.log(5)], [0.0]],
+        "chosen.weight": [[1.0, 1.0, 0.5, 0.0]],  # a note in either key, and itself from itself
+        "completion.weight": [[0.0], [math.log(5)], [0.0], [0.0], [math.log(11)]],
     }
     head.load_state_dict(
         {name: torch.tensor(value, dtype=torch.float64) for name, value in hand.items()}
     )
-    hidden = torch.tensor([[1.0]]).double()  # 1 + context = 2: a note chosen adds 2 log 5 to `low`
+    hidden = torch.tensor([[1.0]]).double()  # 1 + context = 2, so a note chosen makes the unit 3
+    low = 2 * 5**3 * 7 * 11**3  # what low asks for after high, to 1 of stop
     for frame, probability in [
         ([0.0, 0.0], 1 / 6),  # stop, of 1 + 2 + 3
         ([1.0, 0.0], 2 / 6),  # low; then stop alone is open
-        ([0.0, 1.0], 3 / 6 * 1 / 51),  # high; then stop, of 1 + 2 * 25
-        ([1.0, 1.0], 3 / 6 * 50 / 51),  # high; then low
+        ([0.0, 1.0], 3 / 6 * 1 / (1 + low)),  # high; then stop
+        ([1.0, 1.0], 3 / 6 * low / (1 + low)),  # high; then low
     ]:
         nll = head.nll(hidden, torch.tensor([frame]).double())
         assert nll.item() == pytest.approx(-math.log(probability), abs=1e-12)
@@ -165,7 +175,8 @@ def test_marginals_without_weights_are_independent_keys(kind: str) -> None:
     head, frames = make_head(kind, keys), every_frame(keys)
     for name, weights in head.named_parameters():
         # Whatever the LSTM says and the notes chosen are: neither has a say.
-        weights.data *= 0 if name in ("logits.weight", "completion.weight") else 1
+        silent = name.startswith("below.") or name in ("logits.weight", "completion.weight")
+        weights.data *= 0 if silent else 1
     p = [0.5, 0.01, 0.99, 0.3, 1e-6, 0.75]
     head.set_marginals(torch.tensor(p, dtype=torch.float64))
     expected = [

@@ -82,7 +82,7 @@ def test_every_flag_is_kept_in_settings_json(pickled):
         "device": "cpu", "num_samples": 1, "seconds": 1.5, "temperature": 0.9, "bpm": 90.0,
         "velocity": 70, "program": 6, "primer_notes": "C4 E4,G4", "frame_beats": 0.25,
         "input_dropout": 0.2, "memory": 9, "views": 2, "heads": 2, "head_size": 3, "match": 5,
-        "memory_dropout": 0.3, "upper_layers": 1, "transpose": 0.5, "warmup": 0.25,
+        "view_dropout": 0.3, "upper_layers": 1, "transpose": 0.5, "warmup": 0.25,
         "weight_decay": 0.01, "average": 0.9,
     }  # fmt: skip
     assert (

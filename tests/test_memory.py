@@ -13,7 +13,8 @@ from data import RollDataset
 from evaluation import evaluate
 from helpers import draw_frames
 from helpers_train import CPU, MEMORY, make_model, numpy_memory, rolls_of
-from memory import Memory, Past, seen_from, view_anchors
+from intervals import outer_notes
+from memory import Memory, Past
 from model import PianoLSTM, first_rows
 from settings import ModelSettings
 
@@ -34,11 +35,17 @@ def draw_hidden(tunes: int, length: int) -> Tensor:
     return torch.randn(tunes, length, H, generator=generator, dtype=torch.float64)
 
 
+def outer_of(frames: Tensor) -> Tensor:
+    """Return the outer notes of whole tunes, (B, T, 2)."""
+    return outer_notes(frames, torch.zeros(len(frames), 2, dtype=torch.int64))
+
+
 def read_out(memory: Memory, hidden: Tensor, frames: Tensor, *cuts: int) -> Tensor:
     """Return what the memory finds, (B, T, H), the tunes read in pieces of these lengths."""
     pieces, past = [], None
-    for heard, read in zip(hidden.split([*cuts], 1), frames.split([*cuts], 1), strict=True):
-        found, past = memory(heard, read, past)
+    parts = [tensor.split([*cuts], 1) for tensor in (hidden, frames, outer_of(frames))]
+    for heard, read, outer in zip(*parts, strict=True):
+        found, past = memory(heard, read, outer, past)
         pieces.append(found)
     return torch.cat(pieces, dim=1)
 
@@ -78,7 +85,7 @@ def test_what_followed_a_moment_is_found_by_hand() -> None:
     frames = torch.eye(K, dtype=torch.float64)[None, :4]  # key t sounds at time t alone
     e = float(np.e)
     memory.output.weight[:, :K] = torch.eye(H, K)
-    found, _ = memory(draw_hidden(1, 4), frames, None)
+    found, _ = memory(draw_hidden(1, 4), frames, outer_of(frames), None)
     assert found[0].tolist() == [
         pytest.approx([0, 0, 0, 0, 0]),  # nothing is past: the empty slot
         pytest.approx([0, 1 / 2, 0, 0, 0]),  # after lag 1 came the frame just read; or nothing
@@ -88,7 +95,7 @@ def test_what_followed_a_moment_is_found_by_hand() -> None:
     for view in (1, 2):  # in terms of intervals a step up came every time, and it leads to t + 1
         memory.output.weight.zero_()
         memory.output.weight[:, view * K : (view + 1) * K] = torch.eye(H, K)
-        found, _ = memory(draw_hidden(1, 4), frames, None)
+        found, _ = memory(draw_hidden(1, 4), frames, outer_of(frames), None)
         assert found[0].tolist() == [
             pytest.approx([0, 0, 0, 0, 0]),
             pytest.approx([0, 0, 1 / 2, 0, 0]),
@@ -104,7 +111,8 @@ def test_a_figure_is_recognised_on_another_degree_by_its_intervals_alone() -> No
     memory.query.weight.zero_()  # the frames alone are compared
     figure = torch.eye(K, dtype=torch.float64)[[0, 2, 1, 3]]
     frames = torch.cat([figure, figure.roll(2, dims=1)])[None]
-    recent = memory.compare(frames, view_anchors(frames, torch.zeros(1, 0, VIEWS).long()))[0]
+    anchors = torch.nn.functional.pad(outer_of(frames), (1, 0))
+    recent = memory.compare(frames, anchors)[0]
     by_key, *by_interval = recent.chunk(VIEWS, dim=1)  # (T, D) each
     for t in (2, 3):  # the moments whose last three frames are of the figure
         assert not torch.allclose(by_key[t], by_key[t + 4])
@@ -112,30 +120,10 @@ def test_a_figure_is_recognised_on_another_degree_by_its_intervals_alone() -> No
             assert torch.allclose(made[t], made[t + 4])
 
 
-def test_views_are_from_key_0_and_from_the_outer_notes_and_silence_keeps_them() -> None:
-    frames = torch.zeros(1, 5, 6)
-    frames[0, 1, [1, 3, 4]] = frames[0, 3, 2] = 1
-    before = torch.tensor([[[9, 9, 9], [0, 5, 3]]])
-    empty = before[:, :0]
-    assert torch.equal(view_anchors(frames, empty[:, :, :1]), torch.zeros(1, 5, 1).long())
-    rows = [[0, 4, 1], [0, 4, 1], [0, 2, 2], [0, 2, 2]]
-    assert view_anchors(frames, before)[0].tolist() == [[0, 5, 3], *rows]
-    assert view_anchors(frames, empty)[0].tolist() == [[0, 0, 0], *rows]
-
-
-@given(st.integers(0, 2**16), st.integers(-200, 200))
-def test_seen_from_a_key_it_comes_first_and_its_negative_undoes_it(seed: int, key: int) -> None:
-    frames = torch.rand(2, 3, K, generator=torch.Generator().manual_seed(seed))
-    anchors = torch.tensor([[key, 0, 1], [2, key + 5, -key]])
-    moved = seen_from(anchors, frames)
-    assert torch.equal(moved[0, 0], frames[0, 0].roll(-key))
-    assert torch.equal(moved[0, 1], frames[0, 1])
-    assert torch.equal(seen_from(-anchors, moved), frames)
-
-
 @torch.no_grad()
 def test_without_past_the_memory_finds_nothing() -> None:
-    found, _ = make_memory()(draw_hidden(3, 1), torch.ones(3, 1, K, dtype=torch.float64), None)
+    frames = torch.ones(3, 1, K, dtype=torch.float64)
+    found, _ = make_memory()(draw_hidden(3, 1), frames, outer_of(frames), None)
     assert not found.any()
 
 
@@ -161,13 +149,13 @@ def test_what_is_found_is_added_to_the_output_and_dropped_by_its_own_share_alone
 
 
 @torch.no_grad()
-def test_memory_dropout_drops_of_what_is_compared_and_of_what_is_found() -> None:
-    memory = make_memory(memory_dropout=0.75, memory=30, match=4, heads=3)
+def test_view_dropout_drops_of_what_is_compared_and_of_what_is_found() -> None:
+    memory = make_memory(view_dropout=0.75, memory=30, match=4, heads=3)
     frames = torch.ones(4, 50, K, dtype=torch.float64)  # in every view
     seen: list[Tensor] = []
     for layer in (*memory.recent, memory.output):
         layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
-    memory.train()(draw_hidden(4, 50), frames, None)
+    memory.train()(draw_hidden(4, 50), frames, outer_of(frames), None)
     *compared, found = seen
     for values in compared:
         values = values[:, 3:]  # silence is before
@@ -176,7 +164,7 @@ def test_memory_dropout_drops_of_what_is_compared_and_of_what_is_found() -> None
         assert abs((values == 0).double().mean().item() - 0.75) < 0.04
     assert abs((found[:, 1:] == 0).double().mean().item() - 0.75) < 0.04
     seen.clear()
-    memory.eval()(draw_hidden(4, 50), frames, None)
+    memory.eval()(draw_hidden(4, 50), frames, outer_of(frames), None)
     *compared, found = seen
     assert all((values[:, 3:] == 1).all() for values in compared)
     assert (found[:, 1:] > 0).all()
@@ -224,8 +212,9 @@ def test_the_past_is_bounded_and_is_the_newest(span: int, match: int) -> None:
     past: Past | None = None
     for piece in (1, 17, 300):
         past, done = None, 0
-        for heard, read in zip(hidden.split(piece, 1), frames.split(piece, 1), strict=True):
-            _, past = memory(heard, read, past)
+        parts = [tensor.split(piece, 1) for tensor in (hidden, frames, outer_of(frames))]
+        for heard, read, outer in zip(*parts, strict=True):
+            _, past = memory(heard, read, outer, past)
             done += read.shape[1]
             assert past is not None
             assert past.frames.shape == (2, min(done, bound), K)

@@ -16,16 +16,21 @@ from memory import Past
 from model import ChordHead, PianoLSTM, State, first_rows
 from settings import PRESETS, ModelSettings
 
-# Either head, one layer or two, without a memory, with one shorter than most tunes, and with one
-# longer and an LSTM above it.
+# Either head, one layer or two; without a memory, with one shorter than most tunes, and with one
+# longer and an LSTM above it; with intervals and without.
 MODELS = [
     pytest.param(
         {"latent_size": latent, "layers": layers, **memory},
-        id=f"latent {latent}, layers {layers}, memory {memory.get('memory', 0)}",
+        id=f"latent {latent}, layers {layers}, {name}",
     )
     for latent in (0, 4)
     for layers in (1, 2)
-    for memory in ({}, MEMORY | {"memory": 5}, MEMORY | {"memory": 20, "upper_layers": 1})
+    for name, memory in {
+        "plain": {},
+        "intervals": {"intervals": True},
+        "memory 5": MEMORY | {"memory": 5},
+        "memory 20": MEMORY | {"memory": 20, "upper_layers": 1, "intervals": True},
+    }.items()
 ]
 # The shape of the best model known, but small.
 BEST = {
@@ -88,7 +93,7 @@ def test_state_carried_over_chunks_is_one_pass(
 
 def tensors_of(state: State | None) -> list[Tensor]:
     assert state is not None
-    return [state.hidden, state.cell, *(state.past or ())]
+    return [state.hidden, state.cell, state.outer, *(state.past or ())]
 
 
 def tunes_of(*lengths: int) -> list[Tensor]:
@@ -125,7 +130,7 @@ def test_padding_changes_nothing_before_it(sizes: dict[str, Any], bptt: int) -> 
         (tune,) = tunes_of(n)
         heard = torch.cat([torch.zeros(1, 88), tune[:-1].float()])
         hidden, _ = model(heard[None])
-        assert together[n][0].shape == (n, 7)
+        assert together[n][0].shape == (n, 7 + 88 * sizes.get("intervals", False))
         assert torch.allclose(together[n][0], hidden[0], rtol=0, atol=2e-6)
         alone = model.double().head.nll(hidden[0].double(), tune.double())
         model.float()
@@ -135,17 +140,19 @@ def test_padding_changes_nothing_before_it(sizes: dict[str, Any], bptt: int) -> 
 def test_first_rows_keeps_these_rows_and_cuts_the_gradient() -> None:
     hidden = torch.arange(12.0).reshape(2, 3, 2).requires_grad_()
     past = Past(hidden.reshape(3, 2, 2), hidden.reshape(3, 4, 1), torch.arange(9).reshape(3, 1, 3))
-    kept = first_rows(State(hidden, hidden * 10, past), 2)
+    outer = torch.arange(6).reshape(3, 2)
+    kept = first_rows(State(hidden, hidden * 10, outer, past), 2)
     assert kept is not None
     assert kept.hidden.tolist() == [[[0, 1], [2, 3]], [[6, 7], [8, 9]]]
     assert kept.cell.tolist() == [[[0, 10], [20, 30]], [[60, 70], [80, 90]]]
+    assert kept.outer.tolist() == [[0, 1], [2, 3]]
     assert kept.past is not None
     assert kept.past.keys.tolist() == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
     assert kept.past.frames.tolist() == [[[0], [1], [2], [3]], [[4], [5], [6], [7]]]
     assert kept.past.anchors.tolist() == [[[0, 1, 2]], [[3, 4, 5]]]
     assert not any(tensor.requires_grad for tensor in tensors_of(kept))
-    without = first_rows(State(hidden, hidden * 10, None), 2)
-    assert [len(tensors_of(state)) for state in (without, kept)] == [2, 5]
+    without = first_rows(State(hidden, hidden * 10, outer, None), 2)
+    assert [len(tensors_of(state)) for state in (without, kept)] == [3, 6]
     assert first_rows(None, 2) is None
 
 
@@ -177,6 +184,7 @@ def test_tune_sampled_step_by_step_is_scored_alike_in_one_pass(sizes: dict[str, 
         {},
         {"memory": 2, "match": 2, "heads": 2, "head_size": 1},
         {"memory": 2, "match": 2, "heads": 1, "head_size": 1, "upper_layers": 1},
+        {"intervals": True},
     ],
 )
 @pytest.mark.parametrize("latent", [0, 2])
@@ -233,8 +241,10 @@ def test_sizes_are_those_of_the_settings() -> None:
         "head.logits.bias": (11,),
         "head.context.weight": (2, 5),
         "head.context.bias": (2,),
-        "head.chosen.weight": (2, 10),
-        "head.completion.weight": (11, 2),
+        "head.below.weight": (10, 5),
+        "head.below.bias": (10,),
+        "head.chosen.weight": (2, 20),
+        "head.completion.weight": (21, 2),
     }
 
 
@@ -277,6 +287,16 @@ def test_upper_layers_hear_what_is_below_them_and_the_frame() -> None:
         "upper.bias_ih_l1": (20,),
         "upper.bias_hh_l1": (20,),
     }
+
+
+@pytest.mark.parametrize(("latent", "classes"), [(0, 10), (2, 11)])
+def test_intervals_are_heard_and_told_to_the_head(latent: int, classes: int) -> None:
+    made = shapes(embed_size=3, hidden_size=5, latent_size=latent, intervals=True)
+    assert made["intervals.heard.weight"] == (3, 20)
+    assert made["intervals.steps.weight"] == (20, 5)
+    assert made["intervals.moves.weight"] == (25, 5)
+    assert made["head.logits.weight"] == (classes, 15)
+    assert latent == 0 or made["head.context.weight"] == (2, 15)
 
 
 def test_recipe_has_88_keys_and_its_own_sizes() -> None:

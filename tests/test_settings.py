@@ -55,8 +55,9 @@ OTHER: dict[type[Group], dict[str, tuple[str, Any]]] = {
         "heads": ("2", 2),
         "head_size": ("5", 5),
         "match": ("3", 3),
-        "memory_dropout": ("0.3", 0.3),
+        "view_dropout": ("0.3", 0.3),
         "upper_layers": ("2", 2),
+        "intervals": ("", True),
         "transpose": ("1", 1.0),
     },
     TrainSettings: {

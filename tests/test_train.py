@@ -30,7 +30,7 @@ from train import Epoch, plot_losses
 SIZES = [
     {"latent_size": latent, **memory}
     for latent in LATENTS
-    for memory in ({}, MEMORY | {"memory": 4})
+    for memory in ({}, MEMORY | {"memory": 4, "intervals": True})
 ]
 
 
