@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from data import RollDataset, batches, chunks
-from model import PianoLSTM, first_rows
+from model import DRAWS, LIKELIEST, PianoLSTM, first_rows
 
 EVAL_BATCH = 32  # tunes; a matter of speed and memory alone
 EVAL_CHUNK = 128  # frames; likewise
@@ -55,7 +55,9 @@ def evaluate(
             if accuracy:
                 counted = chunk.scored.clone()
                 counted[:, : 0 if grids else 1] = False
-                predicted = model.head.sample(hidden[counted], temperature=0) > 0
+                read = hidden[counted]
+                unused = read.new_zeros(len(read), DRAWS)  # at temperature 0 there is no chance
+                predicted = model.head.sample(read, unused, LIKELIEST) > 0
                 real = chunk.targets[counted] > 0
                 right += int((predicted & real).sum())
                 wrong += int((predicted ^ real).sum())

@@ -1,11 +1,8 @@
 """Play a trained model: sample rolls, write them as MIDI, sound and picture.
 
-    python generate.py                                  four tunes from the newest run
-    python generate.py runs/20260101-120000-nottingham  from this run
-    python generate.py weights.safetensors --num_samples 8 --temperature 0.9 --seed 7
-
-Sampling follows RNN-NADE (Boulanger-Lewandowski et al. 2012): each frame is drawn from the model's
-distribution given all frames before it, and then read by the model in its turn.
+python generate.py                                  four tunes from the newest run
+python generate.py runs/20260101-120000-nottingham  from this run
+python generate.py weights.safetensors --num_samples 8 --temperature 0.9 --seed 7
 """
 
 import re
@@ -22,60 +19,21 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 from tqdm import tqdm
 
 from checkpoint import find_weights, load_model, use_machine
 from files import InputError, make_folder, run_program, whole_file
 from flags import Parser, add_flags
 from midi import held_notes, roll_to_midi
-from model import PianoLSTM
+from model import Choices, PianoLSTM
+from sampling import freely, generators_of, sample
 from settings import LOWEST, K, MachineSettings, PlaySettings, SampleSettings
 
 SAMPLE_RATE = 44_100  # Hz
 PEAK = 0.9  # of full scale
 
 
-# ---- sampling ------------------------------------------------------------------------------------
-
-
-@torch.inference_mode()
-def sample(
-    model: PianoLSTM,
-    frames: int,
-    generator: torch.Generator,
-    *,
-    num_samples: int = 1,
-    temperature: float = SampleSettings.temperature,
-    primer: Tensor | None = None,
-    on_frame: Callable[[], Any] = lambda: None,
-) -> Tensor:
-    """Draw tunes from the model.
-
-    Args:
-        model: in evaluation mode, on the generator's device.
-        frames: new frames in each tune.
-        generator: the only source of chance.
-        num_samples: B, the tunes drawn side by side.
-        temperature: divides the logits; 0 = each choice the likeliest.
-        primer: (T, 88) frames that the model hears first; None = silence alone.
-        on_frame: called after each frame, for a progress bar.
-
-    Returns:
-        (B, frames, 88) bool, row = one frame, column 0 = MIDI 21; the primer is not in it.
-    """
-    device = generator.device
-    heard = torch.zeros(num_samples, 1, K, device=device)  # a tune starts from silence
-    if primer is not None:
-        heard = torch.cat([heard, primer.to(heard).expand(num_samples, -1, -1)], dim=1)
-    drawn = torch.zeros(num_samples, frames, K, dtype=torch.bool, device=device)
-    hidden, state = model(heard)  # (B, T, H)
-    for t in range(frames):
-        frame = model.head.sample(hidden[:, -1], generator, temperature)  # (B, K)
-        drawn[:, t] = frame > 0
-        hidden, state = model(frame[:, None], state)
-        on_frame()
-    return drawn.cpu()
+# ---- primers -------------------------------------------------------------------------------------
 
 
 def parse_chords(text: str, frames_per_chord: int) -> np.ndarray:
@@ -187,13 +145,23 @@ def sample_rolls(
     drawn = sample(
         model,
         count_frames(settings, frame_beats),
-        torch.Generator(next(model.parameters()).device).manual_seed(seed),
-        num_samples=settings.num_samples,
-        temperature=settings.temperature,
+        generators_of(seed, settings.num_samples),
+        freely(model.head, choices_of(settings)),
         primer=torch.from_numpy(primer),
         on_frame=on_frame,
     )
     return [np.concatenate([primer, roll]) for roll in drawn.numpy()]
+
+
+def choices_of(settings: SampleSettings) -> Choices:
+    """Return how freely the settings let the model draw."""
+    chords = settings.chord_temperature
+    return Choices(
+        temperature=settings.temperature,
+        chord_temperature=settings.temperature if chords is None else chords,
+        top_p=settings.top_p,
+        max_notes=settings.max_notes,
+    )
 
 
 def write_samples(

@@ -20,6 +20,7 @@ from memory import Memory, Past
 from settings import K, ModelSettings
 
 COLDEST = 1e-4  # below this temperature nothing but the likeliest is ever drawn
+DRAWS = K + 1  # random numbers that a frame needs at most
 OCTAVE = 12  # semitones; music moved by one is in the same key
 
 
@@ -32,18 +33,29 @@ class State(NamedTuple):
     past: Past | None  # None for a model without memory
 
 
+class Choices(NamedTuple):
+    """How freely a frame is drawn; as it stands, from the model's own distribution."""
+
+    temperature: float = 1.0  # divides the logits of the highest note; 0 = the likeliest
+    chord_temperature: float = 1.0  # divides those of the notes below it
+    top_p: float = 1.0  # only the likeliest classes that have this much together (`nucleus`)
+    max_notes: int = K  # of a frame
+
+
+FREELY = Choices()
+LIKELIEST = Choices(temperature=0, chord_temperature=0)
+
+
 class Head(Protocol):
     """What turns the LSTM's output into a distribution over frames."""
 
     def nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
         """Return -log p(frame | hidden) in nats: (F, H) and (F, K) of 0 and 1 -> (F,)."""
 
-    def sample(
-        self, hidden: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
-    ) -> Tensor:
-        """Draw a frame for each row: (F, H) -> (F, K) of 0 and 1.
+    def sample(self, hidden: Tensor, noise: Tensor, choices: Choices = FREELY) -> Tensor:
+        """Draw a frame for each row: (F, H), (F, K + 1) uniform in [0, 1) -> (F, K) of 0 and 1.
 
-        The temperature divides the logits; at 0 each choice is the likeliest one.
+        The noise is all the chance there is: a row is drawn alike in any company.
         """
 
     def set_marginals(self, marginals: Tensor) -> None:
@@ -68,14 +80,22 @@ class BernoulliHead(nn.Module):
             dim=-1
         )
 
-    def sample(
-        self, hidden: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
-    ) -> Tensor:
-        """Draw a frame for each row: (F, H) -> (F, K) of 0 and 1."""
-        logits = self.logits(hidden)
-        if temperature < COLDEST:
-            return (logits > 0).to(hidden.dtype)
-        return torch.bernoulli(torch.sigmoid(logits / temperature), generator=generator)
+    def sample(self, hidden: Tensor, noise: Tensor, choices: Choices = FREELY) -> Tensor:
+        """Draw a frame for each row, (F, H), (F, K + 1) uniform -> (F, K).
+
+        Any key may be the highest, so all have the one temperature. Of more notes than are allowed
+        the likeliest stay.
+        """
+        logits = self.logits(hidden)  # (F, K)
+        on = torch.sigmoid(logits / max(choices.temperature, COLDEST))
+        # The nucleus of two: the less likely one is left out where the other is enough.
+        sure = torch.maximum(on, 1 - on) >= choices.top_p
+        if choices.temperature < COLDEST:
+            sure = torch.ones_like(sure)
+        on = on.where(~sure, (logits > 0).to(on))
+        drawn = (noise[:, : logits.shape[1]] < on).to(hidden.dtype)
+        rank = (logits + torch.log(drawn)).argsort(dim=1, descending=True).argsort(dim=1)
+        return drawn * (rank < choices.max_notes)
 
     def set_marginals(self, marginals: Tensor) -> None:
         """Start from keys that sound with these probabilities, (K,) in (0, 1)."""
@@ -150,21 +170,39 @@ class ChordHead(nn.Module):
         return nll.new_zeros(len(frames)).index_add(0, frame, nll)
 
     def sample(
-        self, hidden: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
+        self,
+        hidden: Tensor,
+        noise: Tensor,
+        choices: Choices = FREELY,
+        highest: Tensor | None = None,
     ) -> Tensor:
-        """Draw a frame for each row, (F, H) -> (F, K), in a step per note of the fullest."""
+        """Draw a frame for each row, in a step for each note of the fullest.
+
+        Args:
+            hidden: (F, H).
+            noise: (F, K + 1) uniform in [0, 1), one for each choice.
+            choices: how freely.
+            highest: (F, K + 1) bool, the classes that the first choice is made from; None = all.
+
+        Returns:
+            (F, K) of 0 and 1.
+        """
         asked, classes = self.ask(hidden), self.logits.out_features
         chain = asked.new_zeros(len(hidden), classes)  # (F, K + 1)
         previous = torch.full((len(hidden),), classes, device=asked.device)
-        while bool((previous > 0).any()):
+        temperature = choices.temperature
+        for step in range(classes):
             logits = self.choice_logits(asked, chain[:, 1:], previous)
             logits[:, 0].masked_fill_(previous == 0, 0.0)  # what has stopped chooses that again
-            if temperature < COLDEST:
-                previous = logits.argmax(dim=1)
-            else:
-                odds = torch.softmax(logits / temperature, dim=1)
-                previous = torch.multinomial(odds, 1, generator=generator)[:, 0]
+            if step == 0 and highest is not None:
+                logits = logits.masked_fill(~highest, -torch.inf)
+            if step >= choices.max_notes:
+                logits[:, 1:] = -torch.inf
+            previous = draw(logits, noise[:, step], temperature, choices.top_p)  # (F,)
             chain.scatter_(1, previous[:, None], 1.0)
+            temperature = choices.chord_temperature
+            if not bool(previous.any()):
+                break
         return chain[:, 1:]
 
     def set_marginals(self, marginals: Tensor) -> None:
@@ -177,6 +215,32 @@ class ChordHead(nn.Module):
         with torch.no_grad():
             silence = torch.log1p(-marginals).cumsum(0)
             self.logits.bias.copy_(functional.pad(marginals.log() - silence, (1, 0)))
+
+
+def draw(logits: Tensor, noise: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Return a class for each row: logits (S, C), uniform noise (S,) in [0, 1) -> (S,) int64.
+
+    It is the first class that the noise's share of the whole does not reach beyond.
+    """
+    if temperature < COLDEST:
+        return logits.argmax(dim=1)
+    odds = torch.softmax(logits / temperature, dim=1)
+    if top_p < 1:
+        odds = nucleus(odds, top_p)
+    total = odds.cumsum(dim=1)
+    return (total > noise[:, None] * total[:, -1:]).byte().argmax(dim=1)
+
+
+def nucleus(odds: Tensor, top_p: float) -> Tensor:
+    """Return the odds (S, C) with 0 for all but the fewest likeliest that have top_p of them.
+
+    At least one stays (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration",
+    arXiv:1904.09751).
+    """
+    ordered, places = odds.sort(dim=1, descending=True)
+    before = ordered.cumsum(dim=1) - ordered
+    kept = ordered * (before < top_p * odds.sum(dim=1, keepdim=True))
+    return torch.zeros_like(odds).scatter(1, places, kept)
 
 
 class PianoLSTM(nn.Module):

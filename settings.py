@@ -282,6 +282,20 @@ class SampleSettings(Group):
         at_least=0,
         at_most=100,
     )
+    chord_temperature: float | None = setting(
+        None,
+        "the same for the notes below the highest; if not given, that of --temperature",
+        at_least=0,
+        at_most=100,
+    )
+    top_p: float = setting(
+        1.0,
+        "draw only from the likeliest choices that have this probability together (Holtzman et al."
+        " 2020)",
+        above=0,
+        at_most=1,
+    )
+    max_notes: int = setting(K, "notes that sound at once, at most", at_least=1, at_most=K)
     primer_notes: str | None = setting(
         None, "start from these: chords of one beat, as names or MIDI numbers, e.g. 'C4,E4,G4 67'"
     )

@@ -40,6 +40,18 @@ def stir(model: PianoLSTM) -> None:
         nn.init.normal_(model.key.weight)
 
 
+def play_model(latent: int = 4, density: float = 0.04) -> PianoLSTM:
+    """Return a small model that plays about `density` of the keys and minds what it heard."""
+    torch.manual_seed(0)
+    model = PianoLSTM(
+        ModelSettings(embed_size=6, hidden_size=8, latent_size=latent, layers=2, dropout=0.5)
+    )
+    for weights in model.parameters():
+        weights.data *= 3
+    model.head.set_marginals(torch.full((K,), density))
+    return model.eval()
+
+
 def rolls_of(*lengths: int, density: float = 0.05, seed: int = 0) -> list[np.ndarray]:
     """Return random rolls, (T, 88) bool, the second frame of the first one silent."""
     generator = np.random.default_rng(seed)

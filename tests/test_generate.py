@@ -15,148 +15,27 @@ import scipy.io.wavfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from files import InputError
-from generate import count_frames, parse_chords, primer_roll, sample, sample_rolls, write_samples
+from generate import (
+    choices_of,
+    count_frames,
+    parse_chords,
+    primer_roll,
+    sample_rolls,
+    write_samples,
+)
 from helpers import RATE, K, roll_from
+from helpers_train import play_model
 from midi import midi_to_roll
-from model import PianoLSTM
-from settings import ModelSettings, SampleSettings
-
-LATENTS = [0, 4]  # the Bernoulli head, the chord head
-
-
-def make_model(latent: int = 4, density: float = 0.04) -> PianoLSTM:
-    """Return a small model that plays about `density` of the keys and minds what it heard."""
-    torch.manual_seed(0)
-    model = PianoLSTM(
-        ModelSettings(embed_size=6, hidden_size=8, latent_size=latent, layers=2, dropout=0.5)
-    )
-    for weights in model.parameters():
-        weights.data *= 3
-    model.head.set_marginals(torch.full((K,), density))
-    return model.eval()
-
-
-def seeded(seed: int = 1) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from model import Choices
+from sampling import freely, generators_of, sample
+from settings import SampleSettings
 
 
 def notes_of(roll: np.ndarray) -> list[list[int]]:
     """Return the MIDI numbers of each frame."""
     return [(np.flatnonzero(frame) + 21).tolist() for frame in roll]
-
-
-# ---- sampling ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("latent", LATENTS)
-def test_same_seed_samples_the_same_tunes(latent: int) -> None:
-    model = make_model(latent)
-    first = sample(model, 30, seeded(1), num_samples=3)
-    torch.rand(5)
-    assert torch.equal(sample(model, 30, seeded(1), num_samples=3), first)
-    # 90 frames of about 3 notes drawn from 88: by chance the same less than once in 10^100 times.
-    assert not torch.equal(sample(model, 30, seeded(2), num_samples=3), first)
-    assert not torch.equal(first[0], first[1])
-
-
-def test_sampling_is_pure() -> None:
-    model = make_model()
-    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    chance, primer = torch.get_rng_state(), torch.ones(3, K, dtype=torch.bool)
-    sample(model, 10, seeded(), num_samples=2, primer=primer)
-    assert torch.equal(torch.get_rng_state(), chance)
-    assert primer.all()
-    assert all(torch.equal(tensor, weights[n]) for n, tensor in model.state_dict().items())
-    assert all(tensor.grad is None for tensor in model.parameters())
-
-
-@pytest.mark.parametrize(("tunes", "frames"), [(1, 1), (1, 7), (3, 5)])
-def test_sample_is_a_bool_roll_for_each_tune(tunes: int, frames: int) -> None:
-    for primer in (None, torch.zeros(0, K), torch.ones(4, K)):
-        drawn = sample(make_model(), frames, seeded(), num_samples=tunes, primer=primer)
-        assert drawn.shape == (tunes, frames, K)
-        assert drawn.dtype == torch.bool
-        assert drawn.device.type == "cpu"
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("temperature", [1.0, 0.7, 0])
-@pytest.mark.parametrize("latent", LATENTS)
-def test_sampling_is_stepping_by_hand_through_primer_and_tune(
-    latent: int, temperature: float
-) -> None:
-    model, generator = make_model(latent, density=0.3), seeded(4)
-    primer = torch.rand(5, K, generator=seeded(5)) < 0.1
-    drawn = sample(model, 12, seeded(4), num_samples=2, temperature=temperature, primer=primer)
-    state, expected = None, []
-    for frame in [torch.zeros(K), *primer.float()]:  # silence first, one frame after another
-        hidden, state = model(frame.expand(2, 1, K), state)
-    for _ in range(12):
-        frame = model.head.sample(hidden[:, -1], generator, temperature)
-        hidden, state = model(frame[:, None], state)
-        expected.append(frame > 0)
-    assert torch.equal(drawn, torch.stack(expected, dim=1))
-    assert drawn.any()
-
-
-class Upwards:
-    """A model that plays what it heard last, one key higher."""
-
-    head: "Upwards"
-
-    def __init__(self) -> None:
-        self.head = self
-
-    def __call__(self, frames: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        return frames, state
-
-    def sample(self, hidden: Tensor, generator: torch.Generator, temperature: float) -> Tensor:
-        assert temperature == 0.5
-        return hidden.roll(1, dims=-1)
-
-
-def upwards(frames: int, primer: Tensor | None) -> list[list[int]]:
-    drawn = sample(
-        Upwards(),  # type: ignore[arg-type]
-        frames,
-        seeded(),
-        temperature=0.5,
-        primer=primer,
-    )
-    return notes_of(drawn[0].numpy())
-
-
-def test_tune_goes_on_from_the_primer_which_is_not_in_it() -> None:
-    primer = torch.from_numpy(roll_from({21}, {60, 64}))
-    assert upwards(3, primer) == [[61, 65], [62, 66], [63, 67]]
-    assert upwards(3, None) == [[], [], []]
-    assert upwards(2, torch.zeros(0, K, dtype=torch.bool)) == [[], []]
-
-
-def test_whole_primer_is_heard_not_only_its_end() -> None:
-    model = make_model(latent=0, density=0.3)
-    one = torch.from_numpy(roll_from({60}, {62}, {64}))
-    other = torch.from_numpy(roll_from(set(range(21, 109)), {62}, {64}))
-    drawn = [sample(model, 40, seeded(), primer=primer) for primer in (one, other, None)]
-    assert not torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])
-
-
-def test_temperature_zero_leaves_nothing_to_chance() -> None:
-    model = make_model(density=0.4)
-    drawn = sample(model, 20, seeded(1), num_samples=2, temperature=0)
-    assert torch.equal(drawn, sample(model, 20, seeded(2), num_samples=2, temperature=0))
-    assert torch.equal(drawn[0], drawn[1])
-    assert drawn.any()
-
-
-def test_progress_is_told_frame_by_frame() -> None:
-    calls: list[int] = []
-    sample(make_model(), 9, seeded(), num_samples=3, on_frame=lambda: calls.append(1))
-    assert len(calls) == 9
 
 
 # ---- primers -------------------------------------------------------------------------------------
@@ -253,15 +132,26 @@ def test_frames_of_a_sample(seconds: float, bpm: float, frame_beats: float, fram
 
 
 def test_sampled_rolls_are_primer_and_tune() -> None:
-    model = make_model()
+    model = play_model()
     wanted = SampleSettings(
-        num_samples=2, seconds=2.0, bpm=90.0, primer_notes="C4,E4 G4", temperature=0.8
+        num_samples=2,
+        seconds=2.0,
+        bpm=90.0,
+        primer_notes="C4,E4 G4",
+        temperature=0.8,
+        chord_temperature=0.6,
+        top_p=0.95,
+        max_notes=3,
     )
     calls: list[int] = []
     rolls = sample_rolls(model, wanted, 5, 0.5, lambda: calls.append(1))
     primer = roll_from({60, 64}, {60, 64}, {67}, {67})
     drawn = sample(
-        model, 6, seeded(5), num_samples=2, temperature=0.8, primer=torch.from_numpy(primer)
+        model,
+        6,
+        generators_of(5, 2),
+        freely(model.head, Choices(0.8, 0.6, top_p=0.95, max_notes=3)),
+        primer=torch.from_numpy(primer),
     )
     assert len(rolls) == 2
     for roll, tune in zip(rolls, drawn.numpy(), strict=True):
@@ -270,11 +160,16 @@ def test_sampled_rolls_are_primer_and_tune() -> None:
     assert len(calls) == 6
 
 
+def test_notes_below_the_highest_have_its_temperature_unless_they_are_given_one() -> None:
+    assert choices_of(SampleSettings(temperature=0.7)) == Choices(0.7, 0.7)
+    assert choices_of(SampleSettings(chord_temperature=0)) == Choices(1.0, 0)
+
+
 def test_bad_primer_is_refused_before_anything_is_sampled() -> None:
     calls: list[int] = []
     with pytest.raises(InputError, match="--primer_notes"):
         sample_rolls(
-            make_model(), SampleSettings(primer_notes="C4 X"), 5, 0.5, lambda: calls.append(1)
+            play_model(), SampleSettings(primer_notes="C4 X"), 5, 0.5, lambda: calls.append(1)
         )
     assert calls == []
 
@@ -287,7 +182,7 @@ def written(folder: Path, rolls: list[np.ndarray], frame_beats: float = 0.5, **w
 @pytest.mark.parametrize("bpm", [120.0, 97.3])
 def test_midi_written_is_the_roll_sampled(tmp_path: Path, bpm: float, frame_beats: float) -> None:
     wanted = SampleSettings(num_samples=2, seconds=1.5, bpm=bpm, primer_notes="C4,E4 67")
-    rolls = sample_rolls(make_model(), wanted, 7, frame_beats)
+    rolls = sample_rolls(play_model(), wanted, 7, frame_beats)
     rolls.append(np.zeros((3, K), dtype=bool))
     paths = written(tmp_path / "new", rolls, frame_beats, bpm=bpm)
     for path, roll in zip(paths, rolls, strict=True):

@@ -6,6 +6,7 @@ use K = 4 to 8 keys, so that all 2^K frames can be listed.
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from helpers import draw_frames
-from model import BernoulliHead, ChordHead
+from model import BernoulliHead, Choices, ChordHead
 
 H, L = 5, 3
 HEADS = ["bernoulli", "chord"]
@@ -104,11 +105,13 @@ class Slow:
             below = choice
         return total
 
-    def likeliest(self, hidden: list[float], keys: int) -> list[float]:
-        """Return the frame of the likeliest choice each time."""
+    def likeliest(self, hidden: list[float], keys: int, highest: int | None = None) -> list[float]:
+        """Return the frame of the likeliest choice each time, below a highest key if there is."""
         if "completion.weight" not in self.weights:
             return [float(z > 0) for z in affine(self.weights, "logits", hidden)]
         below, chosen = keys + 1, [0.0] * keys
+        if highest is not None:
+            below, chosen[highest] = highest + 1, 1.0
         while below > 0:
             logits = self.choices(hidden, chosen, below)
             below = max(range(below), key=logits.__getitem__)
@@ -247,6 +250,14 @@ def prefixed(named: dict[str, Tensor]) -> dict[str, Tensor]:
 # ---- sampling ------------------------------------------------------------------------------------
 
 
+def noise_of(rows: int, seed: int = 6) -> Tensor:
+    return torch.rand(rows, 89, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def at(temperature: float) -> Choices:
+    return Choices(temperature, temperature)
+
+
 def surprise(draws: Tensor, probabilities: np.ndarray) -> float:
     """Return the p-value of Pearson's chi-square for draws, (n, K), of all 2^K frames.
 
@@ -273,8 +284,7 @@ def test_samples_follow_the_distribution(kind: str, temperature: float) -> None:
     def odds(temperature: float) -> np.ndarray:
         return np.exp([-slow.nll(hidden[0].tolist(), frame, temperature) for frame in frames])
 
-    generator = torch.Generator().manual_seed(6)
-    drawn = head.sample(hidden.expand(draws, H), generator, temperature)
+    drawn = head.sample(hidden.expand(draws, H), noise_of(draws), at(temperature))
     assert drawn.shape == (draws, keys)
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
     # With another seed, a right sampler would fail here once in 10,000 times.
@@ -287,7 +297,7 @@ def test_samples_follow_the_distribution(kind: str, temperature: float) -> None:
 def test_temperature_zero_takes_the_likeliest_choice(kind: str, keys: int) -> None:
     head, hidden = make_head(kind, keys), draw_hidden(12)
     expected = [Slow.of(head).likeliest(h, keys) for h in hidden.tolist()]
-    assert head.sample(hidden, temperature=0).tolist() == expected
+    assert head.sample(hidden, noise_of(12), at(0)).tolist() == expected
     assert len({tuple(frame) for frame in expected}) > 1, "the test needs frames that differ"
 
 
@@ -303,24 +313,135 @@ def test_temperature_zero_takes_the_likeliest_choice(kind: str, keys: int) -> No
 )
 def test_temperature_near_zero_is_as_zero(kind: str, temperature: float) -> None:
     head, hidden = make_head(kind, 6).float(), draw_hidden(12).float()
-    drawn = head.sample(hidden, torch.Generator().manual_seed(0), temperature)
-    assert torch.equal(drawn, head.sample(hidden, temperature=0))
+    drawn = head.sample(hidden, noise_of(12), at(temperature))
+    assert torch.equal(drawn, head.sample(hidden, noise_of(12), at(0)))
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_sampling_draws_from_its_generator_alone(kind: str) -> None:
+def test_the_noise_is_all_the_chance_there_is(kind: str) -> None:
     head, hidden = make_head(kind, 8, scale=0.3), draw_hidden(50)
-
-    def draw(seed: int) -> Tensor:
-        return head.sample(hidden, torch.Generator().manual_seed(seed))
-
     before = torch.get_rng_state()
-    first = draw(1)
+    first = head.sample(hidden, noise_of(50, seed=1))
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(3)
-    assert torch.equal(draw(1), first)
+    assert torch.equal(head.sample(hidden, noise_of(50, seed=1)), first)
+    # A row is drawn alike in any company.
+    assert torch.equal(head.sample(hidden[7:9], noise_of(50, seed=1)[7:9]), first[7:9])
     # 50 frames of 8 keys, none of them certain: by chance the same well below once in 10^20 times.
-    assert not torch.equal(draw(2), first)
+    assert not torch.equal(head.sample(hidden, noise_of(50, seed=2)), first)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1 - 2**-24])
+@pytest.mark.parametrize("kind", HEADS)
+def test_noise_at_its_ends_draws_frames_too(kind: str, noise: float) -> None:
+    head, hidden = make_head(kind, 8), draw_hidden(50)
+    drawn = head.float().sample(hidden.float(), torch.full((50, 9), noise))
+    assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+    assert head.nll(hidden.float(), drawn).isfinite().all()
+
+
+# ---- how freely ----------------------------------------------------------------------------------
+
+
+def odds_of(kind: str, keys: int, weigh: Callable[[list[float]], list[float]]) -> np.ndarray:
+    """Return the probability of every frame where each choice's odds are put through `weigh`."""
+    slow, hidden = Slow.of(make_head(kind, keys)), draw_hidden(1)[0].tolist()
+
+    def choose(logits: list[float], taken: int) -> float:
+        odds = weigh([math.exp(z) for z in logits])
+        return odds[taken] / sum(odds)
+
+    made = []
+    for frame in every_frame(keys).tolist():
+        probability = 1.0
+        if kind == "bernoulli":
+            for z, cell in zip(affine(slow.weights, "logits", hidden), frame, strict=True):
+                probability *= choose([0.0, z], int(cell))
+        else:
+            chosen, below_ = [0.0] * keys, keys + 1
+            for choice in [*[k + 1 for k in reversed(range(keys)) if frame[k]], 0]:
+                probability *= choose(slow.choices(hidden, chosen, below_), choice)
+                if choice:
+                    chosen[choice - 1] = 1.0
+                below_ = choice
+        made.append(probability)
+    return np.array(made)
+
+
+def nucleus_of(odds: list[float], top_p: float) -> list[float]:
+    kept, total = 0.0, sum(odds)
+    weighed = [0.0] * len(odds)
+    for place in sorted(range(len(odds)), key=lambda i: -odds[i]):
+        if kept >= top_p * total:
+            break
+        weighed[place] = odds[place]
+        kept += odds[place]
+    return weighed
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("kind", HEADS)
+def test_top_p_draws_from_the_nucleus_of_each_choice(kind: str, top_p: float) -> None:
+    keys, draws = 4, 20_000
+    expected = odds_of(kind, keys, lambda odds: nucleus_of(odds, top_p))
+    assert expected.sum() == pytest.approx(1)
+    drawn = make_head(kind, keys).sample(
+        draw_hidden(1).expand(draws, H), noise_of(draws), Choices(top_p=top_p)
+    )
+    powers = 2 ** torch.arange(keys - 1, -1, -1)
+    assert (expected[(drawn.long() @ powers).numpy()] > 0).all()
+    # With one frame left, the line above has said it all.
+    assert (expected > 0).sum() == 1 or surprise(drawn, expected) > 1e-4
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_a_chord_of_as_many_notes_as_are_allowed_stops(most: int) -> None:
+    head, hidden = make_head("chord", 8), draw_hidden(200)
+    free = head.sample(hidden, noise_of(200))
+    drawn = head.sample(hidden, noise_of(200), Choices(max_notes=most))
+    assert free.sum(dim=1).max() > 3
+    for whole, cut in zip(free, drawn, strict=True):  # the same, down to the last note allowed
+        assert cut.nonzero()[:, 0].tolist() == whole.nonzero()[:, 0].tolist()[-most:]
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_of_too_many_independent_notes_the_likeliest_stay(most: int) -> None:
+    head, hidden = make_head("bernoulli", 8), draw_hidden(200)
+    logits, free = head.logits(hidden), head.sample(hidden, noise_of(200))
+    drawn = head.sample(hidden, noise_of(200), Choices(max_notes=most))
+    assert free.sum(dim=1).max() > 3
+    for scores, whole, cut in zip(logits, free, drawn, strict=True):
+        order = sorted(whole.nonzero()[:, 0].tolist(), key=lambda k: -scores[k].item())
+        assert set(cut.nonzero()[:, 0].tolist()) == set(order[:most])
+
+
+def test_highest_note_and_the_rest_have_temperatures_of_their_own() -> None:
+    head, hidden = make_head("chord", 8), draw_hidden(300)
+    likeliest = head.sample(hidden, noise_of(300), at(0))
+    top = Choices(temperature=0)
+    drawn = head.sample(hidden, noise_of(300), top)
+    sounding = likeliest.any(dim=1)
+    highest = [frame.nonzero()[-1].item() for frame in likeliest[sounding]]
+    assert [frame.nonzero()[-1].item() for frame in drawn[sounding]] == highest
+    assert not torch.equal(drawn, likeliest)
+    rest = head.sample(hidden, noise_of(300), Choices(chord_temperature=0))
+    assert not torch.equal(rest, likeliest)
+    slow = Slow.of(head)
+    for h, frame in zip(hidden.tolist(), rest.tolist(), strict=True):
+        if any(frame):
+            assert frame == slow.likeliest(h, 8, highest=max(k for k in range(8) if frame[k]))
+
+
+def test_highest_note_is_drawn_from_those_allowed() -> None:
+    head, hidden = make_head("chord", 8), draw_hidden(90)
+    allowed = torch.zeros(90, 9, dtype=torch.bool)
+    allowed[:30, 5] = allowed[30:60, 0] = allowed[60:, :4] = True
+    drawn = head.sample(hidden, noise_of(90), highest=allowed)
+    assert (drawn[:30, 4] == 1).all()
+    assert not drawn[:30, 5:].any()
+    assert not drawn[30:60].any()
+    assert not drawn[60:, 3:].any()
+    assert drawn[60:].any()
 
 
 @pytest.mark.parametrize(
@@ -333,4 +454,4 @@ def test_sampling_draws_from_its_generator_alone(kind: str) -> None:
 def test_no_frames_are_no_work(kind: str) -> None:
     head = make_head(kind, 6)
     assert head.nll(draw_hidden(0), torch.zeros(0, 6).double()).shape == (0,)
-    assert head.sample(draw_hidden(0)).shape == (0, 6)
+    assert head.sample(draw_hidden(0), noise_of(0)).shape == (0, 6)

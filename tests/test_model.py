@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from data import chunks, collate
-from generate import sample
 from helpers import draw_frames
 from helpers_train import MEMORY, stir
 from memory import Past
-from model import ChordHead, PianoLSTM, State, first_rows
+from model import DRAWS, ChordHead, PianoLSTM, State, first_rows
+from sampling import BLOCK, generators_of, sample
 from settings import PRESETS, ModelSettings
 
 # Either head, one layer or two; without a memory, with one shorter than most tunes, and with one
@@ -161,11 +161,11 @@ def test_first_rows_keeps_these_rows_and_cuts_the_gradient() -> None:
 def test_tune_sampled_step_by_step_is_scored_alike_in_one_pass(sizes: dict[str, Any]) -> None:
     model = make_model(**sizes)
     model.head.set_marginals(torch.full((88,), 0.04))
-    generator = torch.Generator().manual_seed(3)
+    noise = torch.rand(BLOCK, DRAWS, generator=generators_of(3, 1)[0])
     frame, state, drawn, stepwise = torch.zeros(1, 88), None, [], 0.0
-    for _ in range(60):
+    for t in range(60):
         hidden, state = model(frame[:, None], state)
-        frame = model.head.sample(hidden[:, -1], generator)
+        frame = model.head.sample(hidden[:, -1], noise[t : t + 1])
         stepwise -= model.head.nll(hidden[:, -1], frame).double().item()
         drawn.append(frame)
     tune = torch.cat(drawn)  # (60, 88)
@@ -173,8 +173,8 @@ def test_tune_sampled_step_by_step_is_scored_alike_in_one_pass(sizes: dict[str, 
     whole = -model.head.nll(hidden[0], tune).double().sum().item()
     assert tune.any()
     assert stepwise == pytest.approx(whole, abs=1e-4)
-    # And `generate.sample` takes these very steps.
-    again = sample(model, 60, torch.Generator().manual_seed(3))
+    # And `sampling.sample` takes these very steps.
+    again = sample(model, 60, generators_of(3, 1))
     assert torch.equal(again[0], tune > 0)
 
 

@@ -32,7 +32,7 @@ def test_they_load_and_play_and_say_how_they_were_made(name: str) -> None:
     assert record["seed"] == 3111
     assert set(record) >= {"fingerprint", "best_epoch", "valid_nll", "frame_beats"}
     hidden, state = model(torch.zeros(1, 3, 88))
-    assert model.head.sample(hidden[0]).shape == (3, 88)
+    assert model.head.sample(hidden[0], torch.rand(3, 89)).shape == (3, 88)
     assert state.past is not None
 
 

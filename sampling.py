@@ -1,0 +1,126 @@
+"""Tunes drawn from a model, frame by frame: freely, below a melody, or above chords.
+
+Sampling follows RNN-NADE (Boulanger-Lewandowski et al. 2012): each frame is drawn from the model's
+distribution given all frames before it, and then read by the model in its turn. Everything here is
+pure: all chance comes from the generators, one for each tune, so that a tune is the same whichever
+others are drawn beside it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model import DRAWS, FREELY, Choices, ChordHead, Head, PianoLSTM, draw
+from settings import K
+
+BLOCK = 64  # frames whose random numbers are drawn at once
+
+# Draws the frame at time t: vectors (B, H), noise (B, K + 1), t -> (B, K) of 0 and 1.
+DrawFrame = Callable[[Tensor, Tensor, int], Tensor]
+
+
+def generators_of(seed: int, count: int) -> list[torch.Generator]:
+    """Return a generator for each tune, of streams that no other seed or tune shares."""
+    seeds = (np.random.SeedSequence([seed, i]).generate_state(1, np.uint64) for i in range(count))
+    return [torch.Generator().manual_seed(int(state[0] >> np.uint64(1))) for state in seeds]
+
+
+@torch.inference_mode()
+def sample(
+    model: PianoLSTM,
+    frames: int,
+    generators: Sequence[torch.Generator],
+    draw_frame: DrawFrame | None = None,
+    *,
+    primer: Tensor | None = None,
+    on_frame: Callable[[], Any] = lambda: None,
+) -> Tensor:
+    """Draw tunes from the model.
+
+    Args:
+        model: in evaluation mode.
+        frames: new frames in each tune.
+        generators: B, on the CPU, one for each tune: the only source of chance.
+        draw_frame: how a frame is drawn; None = freely, as the model believes.
+        primer: (T, 88) frames that the model hears first; None = silence alone.
+        on_frame: called after each frame, for a progress bar.
+
+    Returns:
+        (B, frames, 88) bool, row = one frame, column 0 = MIDI 21; the primer is not in it.
+    """
+    draw_frame = draw_frame or freely(model.head)
+    device = next(model.parameters()).device
+    heard = torch.zeros(len(generators), 1, K, device=device)  # a tune starts from silence
+    if primer is not None:
+        heard = torch.cat([heard, primer.to(heard).expand(len(generators), -1, -1)], dim=1)
+    drawn = torch.zeros(len(generators), frames, K, dtype=torch.bool, device=device)
+    noise = heard.new_zeros(len(generators), 0, DRAWS)
+    hidden, state = model(heard)  # (B, T, H)
+    for t in range(frames):
+        if t % BLOCK == 0:
+            noise = torch.stack([torch.rand(BLOCK, DRAWS, generator=g) for g in generators])
+            noise = noise.to(device)  # (B, BLOCK, K + 1)
+        frame = draw_frame(hidden[:, -1], noise[:, t % BLOCK], t)
+        drawn[:, t] = frame > 0
+        hidden, state = model(frame[:, None], state)
+        on_frame()
+    return drawn.cpu()
+
+
+def freely(head: Head, choices: Choices = FREELY) -> DrawFrame:
+    """Return what draws whole frames from the head."""
+    return lambda hidden, noise, _: head.sample(hidden, noise, choices)
+
+
+def below(melody: np.ndarray, head: ChordHead, choices: Choices = FREELY) -> DrawFrame:
+    """Return what draws the notes below a melody, itself in every frame as the highest note.
+
+    The chord head chooses the highest note first; given that, the rest is drawn from the very
+    distribution of frames that have it. Where the melody rests, what sounds stays below its last
+    note.
+
+    Args:
+        melody: (T, 88) bool; of each frame the highest note counts.
+        head: of the model.
+        choices: how freely; its `temperature` is not used.
+    """
+    allowed = torch.zeros(len(melody), K + 1, dtype=torch.bool)  # the classes, 0 = stop
+    ceiling = K + 1
+    for t, frame in enumerate(melody):
+        if frame.any():
+            ceiling = int(np.flatnonzero(frame)[-1]) + 1
+            allowed[t, ceiling] = True
+        else:
+            allowed[t, :ceiling] = True
+
+    def draw_frame(hidden: Tensor, noise: Tensor, t: int) -> Tensor:
+        highest = allowed[t].to(hidden.device).expand(len(hidden), -1)
+        return head.sample(hidden, noise, choices, highest)
+
+    return draw_frame
+
+
+def above(chords: np.ndarray, head: Head, choices: Choices = FREELY) -> DrawFrame:
+    """Return what draws a note above given chords, or none, from its exact conditional probability.
+
+    By Bayes' rule p(note | chord) is in proportion to p(note and chord), which either head gives
+    exactly: there are at most 88 frames to compare.
+
+    Args:
+        chords: (T, 88) bool, kept as they are.
+        head: of the model.
+        choices: how freely the note is drawn: `temperature` and `top_p`.
+    """
+
+    def draw_frame(hidden: Tensor, noise: Tensor, t: int) -> Tensor:
+        chord = torch.from_numpy(chords[t]).to(hidden)
+        lowest = int(np.flatnonzero(chords[t])[-1]) + 1 if chords[t].any() else 0
+        frames = torch.cat([chord[None], chord + torch.eye(K).to(chord)[lowest:]])  # (C, K)
+        rows = hidden.repeat_interleave(len(frames), dim=0)  # (B * C, H)
+        logits = -head.nll(rows, frames.repeat(len(hidden), 1)).view(len(hidden), -1)
+        return frames[draw(logits, noise[:, 0], choices.temperature, choices.top_p)]
+
+    return draw_frame
