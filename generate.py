@@ -5,11 +5,10 @@ python generate.py runs/20260101-120000-nottingham  from this run
 python generate.py weights.safetensors --num_samples 8 --temperature 0.9 --seed 7
 """
 
-import re
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pretty_midi
@@ -21,44 +20,21 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
-from checkpoint import find_weights, load_model, use_machine
+from checkpoint import Record, find_weights, load_model, use_machine
 from files import InputError, make_folder, run_program, whole_file
 from flags import Parser, add_flags
+from keys import move
 from midi import held_notes, roll_to_midi
-from model import Choices, PianoLSTM
-from sampling import freely, generators_of, sample
+from model import Choices, ChordHead, PianoLSTM
+from prompt import in_key, read_part, read_prompt
+from sampling import DrawFrame, above, below, freely, generators_of, sample
+from score import write_score
 from settings import LOWEST, K, MachineSettings, PlaySettings, SampleSettings
 
 SAMPLE_RATE = 44_100  # Hz
 PEAK = 0.9  # of full scale
-
-
-# ---- primers -------------------------------------------------------------------------------------
-
-
-def parse_chords(text: str, frames_per_chord: int) -> np.ndarray:
-    """Return the roll of chords such as "C4,E4,G4 67", (T, 88) bool, column 0 = MIDI 21.
-
-    Notes of a chord are joined by commas, chords by spaces; a note is a name (C4 = 60, F#3, Bb5) or
-    a MIDI number.
-
-    Raises:
-        InputError: a word that is no note, or a note off the 88 keys.
-    """
-    chords = re.sub(r"\s*,\s*", ",", text).split()
-    roll = np.zeros((len(chords) * frames_per_chord, K), dtype=bool)
-    for index, chord in enumerate(chords):
-        for word in chord.split(","):
-            try:
-                number = int(word) if word.isdigit() else pretty_midi.note_name_to_number(word)
-            except ValueError:
-                raise InputError(
-                    f"--primer_notes: {word!r} is no note; write C4, F#3, Bb5 or a MIDI number"
-                ) from None
-            if not LOWEST <= number < LOWEST + K:
-                raise InputError(f"--primer_notes: {word!r} is off the 88 keys, MIDI 21 to 108")
-            roll[index * frames_per_chord : (index + 1) * frames_per_chord, number - LOWEST] = True
-    return roll
+FORMATS = ("mid", "wav", "png", "musicxml")
+BEATS_PER_BAR = 4
 
 
 # ---- sound and picture ---------------------------------------------------------------------------
@@ -126,31 +102,63 @@ def draw_roll(roll: np.ndarray, frame_beats: float, title: str) -> Figure:
     return figure
 
 
-# ---- samples as files ----------------------------------------------------------------------------
+# ---- what is played ------------------------------------------------------------------------------
 
 
-def sample_rolls(
-    model: PianoLSTM,
-    settings: SampleSettings,
-    seed: int,
-    frame_beats: float,
-    on_frame: Callable[[], Any] = lambda: None,
-) -> list[np.ndarray]:
-    """Sample the tunes that the settings ask for; return their rolls, the primer first.
+class Piece(NamedTuple):
+    """What is asked of the model."""
+
+    heard: np.ndarray  # (T, 88) bool, the music it starts from, in its own key
+    frames: int  # of new music
+    draw_frame: DrawFrame
+    back: int  # semitones that the result is moved by
+
+
+def free_piece(model: PianoLSTM, record: Record, settings: SampleSettings) -> Piece:
+    """Return new music after a primer or none.
 
     Raises:
-        InputError: the primer is not made of notes on the 88 keys.
+        InputError: the primer can't be used.
     """
-    primer = primer_roll(settings, frame_beats)
-    drawn = sample(
-        model,
-        count_frames(settings, frame_beats),
-        generators_of(seed, settings.num_samples),
-        freely(model.head, choices_of(settings)),
-        primer=torch.from_numpy(primer),
-        on_frame=on_frame,
-    )
-    return [np.concatenate([primer, roll]) for roll in drawn.numpy()]
+    frame_beats = record["frame_beats"]
+    roll, back = read_prompt(settings, frame_beats, record["dataset"])
+    frames = count_frames(settings, frame_beats)
+    return Piece(roll, frames, freely(model.head, choices_of(settings)), back)
+
+
+def piece_of(
+    model: PianoLSTM, record: Record, settings: SampleSettings, play: PlaySettings
+) -> Piece:
+    """Return what the flags of generate.py ask for.
+
+    Raises:
+        InputError: a file of theirs can't be used, or two of them exclude each other.
+    """
+    given = {name: getattr(settings, name) for name in ("primer_notes", "primer_midi")}
+    given |= {n: getattr(play, n) for n in ("continue_from", "harmonize", "melody_over")}
+    names = [f"--{name}" for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise InputError(f"{', '.join(names)}: give one of them")
+    piece = free_piece(model, record, settings)
+    choices, frame_beats = choices_of(settings), record["frame_beats"]
+    if play.continue_from is not None:
+        whole = read_part("--continue_from", play.continue_from, frame_beats)
+        return piece._replace(heard=whole)
+    if play.harmonize is not None:
+        if not isinstance(model.head, ChordHead):
+            raise InputError(
+                "--harmonize: this model's keys are independent; train one without --latent_size=0"
+            )
+        part = in_key(
+            read_part("--harmonize", play.harmonize, frame_beats), settings, record["dataset"]
+        )
+        return Piece(piece.heard, len(part.roll), below(part.roll, model.head, choices), part.back)
+    if play.melody_over is not None:
+        part = in_key(
+            read_part("--melody_over", play.melody_over, frame_beats), settings, record["dataset"]
+        )
+        return Piece(piece.heard, len(part.roll), above(part.roll, model.head, choices), part.back)
+    return piece
 
 
 def choices_of(settings: SampleSettings) -> Choices:
@@ -164,6 +172,36 @@ def choices_of(settings: SampleSettings) -> Choices:
     )
 
 
+def count_frames(settings: SampleSettings, frame_beats: float) -> int:
+    """Return how many new frames of `frame_beats` beats a sample has."""
+    beats = settings.seconds * settings.bpm / 60 if settings.beats is None else settings.beats
+    beats = beats if settings.bars is None else settings.bars * BEATS_PER_BAR
+    return max(1, round(beats / frame_beats))
+
+
+def sample_rolls(
+    model: PianoLSTM,
+    piece: Piece,
+    settings: SampleSettings,
+    seed: int,
+    on_frame: Callable[[], Any] = lambda: None,
+) -> list[np.ndarray]:
+    """Sample the tunes that are asked for; return their rolls, what they start from included."""
+    drawn = sample(
+        model,
+        piece.frames,
+        generators_of(seed, settings.num_samples),
+        piece.draw_frame,
+        primer=torch.from_numpy(piece.heard),
+        on_frame=on_frame,
+    )
+    kept = piece.heard if settings.include_primer else piece.heard[:0]
+    return [move(np.concatenate([kept, roll]), piece.back) for roll in drawn.numpy()]
+
+
+# ---- samples as files ----------------------------------------------------------------------------
+
+
 def write_samples(
     rolls: Sequence[np.ndarray],
     folder: Path,
@@ -171,42 +209,56 @@ def write_samples(
     seed: int,
     frame_beats: float,
     title: str,
+    formats: Sequence[str] = FORMATS[:3],
 ) -> list[Path]:
-    """Write rolls as sample-<seed>-<i>.mid, .wav and .png; return the MIDI files."""
-    paths = []
+    """Write rolls as sample-<seed>-<i>.mid, .wav and so on; return their paths without ending."""
+    stems = []
     for index, roll in enumerate(rolls, start=1):
-        path = folder / f"sample-{seed}-{index}.mid"
-        write_sample(path, roll, frame_beats, settings, f"{title}, seed {seed}, tune {index}")
-        paths.append(path)
-    return paths
-
-
-def primer_roll(settings: SampleSettings, frame_beats: float) -> np.ndarray:
-    """Return the roll that samples start from, (T, 88) bool, T = 0 for silence alone.
-
-    Raises:
-        InputError: it is not made of notes on the 88 keys.
-    """
-    return parse_chords(settings.primer_notes or "", max(1, round(1 / frame_beats)))
-
-
-def count_frames(settings: SampleSettings, frame_beats: float) -> int:
-    """Return how many new frames of `frame_beats` beats a sample has."""
-    return max(1, round(settings.seconds * settings.bpm / 60 / frame_beats))
+        stem = folder / f"sample-{seed}-{index}"
+        heading = f"{title}, seed {seed}, tune {index}"
+        write_sample(stem, roll, frame_beats, settings, heading, formats)
+        stems.append(stem)
+    return stems
 
 
 def write_sample(
-    path: Path, roll: np.ndarray, frame_beats: float, settings: SampleSettings, title: str
+    stem: Path,
+    roll: np.ndarray,
+    frame_beats: float,
+    settings: SampleSettings,
+    title: str,
+    formats: Sequence[str],
 ) -> None:
-    """Write one roll as MIDI, and as sound and picture beside it."""
+    """Write one roll in each of the formats."""
     midi = roll_to_midi(roll, frame_beats, settings.bpm, settings.velocity, settings.program)
-    sound = synthesize(midi, len(roll) * frame_beats * 60 / settings.bpm)
-    with whole_file(path) as temporary:
-        midi.write(str(temporary))
-    with whole_file(path.with_suffix(".wav")) as temporary:
-        scipy.io.wavfile.write(temporary, SAMPLE_RATE, sound)
-    with whole_file(path.with_suffix(".png")) as temporary:
-        draw_roll(roll, frame_beats, title).savefig(temporary, format="png", dpi=120)
+
+    def write_wav(path: Path) -> None:
+        seconds = len(roll) * frame_beats * 60 / settings.bpm
+        scipy.io.wavfile.write(path, SAMPLE_RATE, synthesize(midi, seconds))
+
+    writers: dict[str, Callable[[Path], Any]] = {
+        "mid": lambda path: midi.write(str(path)),
+        "wav": write_wav,
+        "png": lambda path: draw_roll(roll, frame_beats, title).savefig(
+            path, format="png", dpi=120
+        ),
+        "musicxml": lambda path: write_score(path, roll, frame_beats, settings.bpm, title),
+    }
+    for name in formats:
+        with whole_file(f"{stem}.{name}") as temporary:
+            writers[name](temporary)
+
+
+def parse_formats(text: str) -> tuple[str, ...]:
+    """Return the formats of a list such as "mid,wav".
+
+    Raises:
+        InputError: one of them is none of ours.
+    """
+    names = tuple(dict.fromkeys(word.strip().lower() for word in text.split(",")))
+    if unknown := [name for name in names if name not in FORMATS]:
+        raise InputError(f"--formats: {unknown[0]!r} is not one of {', '.join(FORMATS)}")
+    return names
 
 
 # ---- the script ----------------------------------------------------------------------------------
@@ -224,13 +276,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_flags(parser, SampleSettings, PlaySettings, MachineSettings)
     flags = parser.parse_args(argv)
     settings = SampleSettings.from_flags(flags, parser)
+    if len(lengths := [n for n in ("bars", "beats", "seconds") if hasattr(flags, n)]) > 1:
+        parser.error(f"--{', --'.join(lengths)}: give one of them")
     play = PlaySettings.from_flags(flags, parser)
     device = use_machine(MachineSettings.from_flags(flags, parser))
     path = find_weights(flags.weights)
     model, record = load_model(path, device)
     seed = secrets.randbelow(2**31) if play.seed is None else play.seed
-    frame_beats = record["frame_beats"]
-    primer_roll(settings, frame_beats)  # a wrong one is better known before anything is made
+    piece, formats = piece_of(model, record, settings, play), parse_formats(play.formats)
     folder = Path(play.output_dir)
     make_folder(folder)
     for index in range(1, settings.num_samples + 1):
@@ -242,14 +295,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
     print(f"playing {path} (trained on {record['dataset']}) on {device}, seed {seed}")
     with tqdm(
-        total=count_frames(settings, frame_beats),
+        total=piece.frames,
         unit=" frames",
         leave=False,
         disable=None,  # none where nobody watches: no bars in log files
     ) as bar:
-        rolls = sample_rolls(model, settings, seed, frame_beats, bar.update)
-    for written in write_samples(rolls, folder, settings, seed, frame_beats, record["dataset"]):
-        print(f"{written} (.wav, .png)")
+        rolls = sample_rolls(model, piece, settings, seed, bar.update)
+    frame_beats, title = record["frame_beats"], record["dataset"]
+    for stem in write_samples(rolls, folder, settings, seed, frame_beats, title, formats):
+        print(f"{stem}.{formats[0]}" + f" (.{', .'.join(formats[1:])})" * (len(formats) > 1))
     return 0
 
 

@@ -24,8 +24,9 @@ from data import RollDataset
 from evaluation import Baselines, evaluate
 from files import InputError, one_line, run_program
 from flags import Parser, add_flags
-from generate import primer_roll, sample_rolls, write_samples
+from generate import free_piece, sample_rolls, write_samples
 from model import PianoLSTM
+from prompt import read_prompt
 from settings import (
     GROUPS,
     PRESETS,
@@ -120,7 +121,7 @@ def train_run(settings_for: Callable[[int], Settings], *, named: bool, resumed: 
     corpus = load(settings.data, named=named)
     report(corpus)
     data = as_loaded(settings.data, corpus)
-    primer_roll(settings.sample, corpus.frame_beats)
+    read_prompt(settings.sample, corpus.frame_beats, corpus.name)
     datasets, corpus = datasets_of(corpus)
     settings = settings_for(int(datasets["train"].lengths.sum()))
     epochs = count_epochs(settings.train, datasets["train"].lengths)
@@ -247,7 +248,7 @@ def finish_run(
     samples = folder / "samples"
     print_table(results, corpus)
     seed, frame_beats = settings.run.seed, corpus.frame_beats
-    rolls = sample_rolls(model, settings.sample, seed, frame_beats)
+    rolls = sample_rolls(model, free_piece(model, record, settings.sample), settings.sample, seed)
     write_samples(rolls, samples, settings.sample, seed, frame_beats, corpus.name)
     print(f"loss curve  {folder}/loss.png\nsamples     {samples}/")
     print(f"play more   python generate.py {folder}")

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 K = 88  # keys of a piano, the columns of a roll
 LOWEST = 21  # MIDI number of column 0, A0
+ALIGNED = ("nottingham", "jsb", "musedata", "piano_midi")  # the sets of which every tune is in C
 
 
 def setting(
@@ -276,6 +277,12 @@ class SampleSettings(Group):
 
     num_samples: int = setting(4, "tunes to play", at_least=1, at_most=4096)
     seconds: float = setting(30.0, "new music in each tune, in seconds", above=0, at_most=3600)
+    beats: float | None = setting(
+        None, "new music in each tune, in beats, in place of --seconds", above=0, at_most=36_000
+    )
+    bars: float | None = setting(
+        None, "the same in bars of four beats, in place of both", above=0, at_most=9_000
+    )
     temperature: float = setting(
         1.0,
         "1 = as the model believes, below 1 = safer, above 1 = bolder, 0 = always the likeliest",
@@ -299,6 +306,13 @@ class SampleSettings(Group):
     primer_notes: str | None = setting(
         None, "start from these: chords of one beat, as names or MIDI numbers, e.g. 'C4,E4,G4 67'"
     )
+    primer_midi: str | None = setting(None, "start from the beginning of this MIDI file")
+    primer_beats: float = setting(16.0, "beats of it, at most", above=0, at_most=36_000)
+    include_primer: bool = setting(True, "leave what the tune starts from in the result")
+    match_key: bool = setting(
+        True, "move a MIDI file to the key that the model was trained in, and the result back"
+    )
+    key: str | None = setting(None, "move the result to this key: G, Bb, F#m")
     bpm: float = setting(120.0, "tempo in beats a minute", at_least=10, at_most=300)
     velocity: int = setting(80, "loudness of each note (MIDI velocity)", at_least=1, at_most=127)
     program: int = setting(
@@ -316,7 +330,19 @@ class PlaySettings(Group):
         at_least=0,
         below=2**63,
     )
-    output_dir: str = setting("samples", "folder for sample-<seed>-<i>.mid, .wav and .png")
+    continue_from: str | None = setting(
+        None, "go on from the end of this sample, and leave it in the result"
+    )
+    harmonize: str | None = setting(
+        None, "play below the highest notes of this MIDI file, which are kept"
+    )
+    melody_over: str | None = setting(
+        None, "play a melody above this MIDI file, of which all notes are kept"
+    )
+    output_dir: str = setting("samples", "folder for sample-<seed>-<i>.mid and the like")
+    formats: str = setting(
+        "mid,wav,png", "files of each tune: any of mid, wav, png and musicxml, with commas between"
+    )
     force: bool = setting(False, "write over samples that are there already")
 
 

@@ -3,6 +3,7 @@
 The command line of generate.py is tested elsewhere.
 """
 
+import dataclasses
 import math
 import struct
 from pathlib import Path
@@ -13,24 +14,26 @@ import pretty_midi
 import pytest
 import scipy.io.wavfile
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from files import InputError
 from generate import (
     choices_of,
     count_frames,
-    parse_chords,
-    primer_roll,
+    free_piece,
+    parse_formats,
+    piece_of,
     sample_rolls,
     write_samples,
 )
 from helpers import RATE, K, roll_from
 from helpers_train import play_model
-from midi import midi_to_roll
+from keys import move
+from midi import midi_to_roll, roll_to_midi
 from model import Choices
 from sampling import freely, generators_of, sample
-from settings import SampleSettings
+from settings import PlaySettings, SampleSettings
+
+RECORD = {"dataset": "nottingham", "frame_beats": 0.5}
 
 
 def notes_of(roll: np.ndarray) -> list[list[int]]:
@@ -38,83 +41,7 @@ def notes_of(roll: np.ndarray) -> list[list[int]]:
     return [(np.flatnonzero(frame) + 21).tolist() for frame in roll]
 
 
-# ---- primers -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "notes"),
-    [
-        ("C4", [[60]]),
-        ("A0 C8", [[21], [108]]),
-        ("60", [[60]]),
-        ("C4,E4,G4", [[60, 64, 67]]),
-        ("C4,E4,G4 67", [[60, 64, 67], [67]]),
-        ("  F#3   Bb5 ", [[54], [82]]),
-        ("f#3 bb5 Db4,C#4", [[54], [82], [61]]),
-        ("Cb4 B#3", [[59], [60]]),
-        ("21 108 21,108", [[21], [108], [21, 108]]),
-        ("60,60", [[60]]),
-        ("60, 64 ,67  72", [[60, 64, 67], [72]]),
-        ("", []),
-    ],
-)
-def test_chords_are_read(text: str, notes: list[list[int]]) -> None:
-    roll = parse_chords(text, 1)
-    assert roll.dtype == bool
-    assert roll.shape == (len(notes), K)
-    assert notes_of(roll) == notes
-
-
-def test_chord_lasts_its_frames() -> None:
-    assert notes_of(parse_chords("C4 D4,F4", 3)) == [[60]] * 3 + [[62, 65]] * 3
-
-
-@pytest.mark.parametrize(
-    "word",
-    ["H4", "C", "4C", "-1", "+60", "60.5", "C##4", "C4;E4", "C4-E4", "²", "x", "nan", "C 4"],
-)
-def test_word_that_is_no_note_is_named(word: str) -> None:
-    with pytest.raises(InputError, match=r"^--primer_notes: [^\n]*$") as refused:
-        parse_chords(f"C4,E4 {word}", 2)
-    assert repr(word.split()[0]) in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    "word", ["20", "109", "0", "4", "128", "G#0", "C#8", "C-1", "G9", "9" * 30]
-)
-def test_note_off_the_piano_is_named(word: str) -> None:
-    with pytest.raises(InputError, match=r"^--primer_notes: [^\n]*88 keys[^\n]*$") as refused:
-        parse_chords(word, 2)
-    assert repr(word) in str(refused.value)
-
-
-@settings(deadline=None, derandomize=True, max_examples=50)
-@given(st.lists(st.sets(st.integers(21, 108), min_size=1, max_size=5), max_size=5))
-def test_names_and_numbers_say_the_same(chords: list[set[int]]) -> None:
-    names = ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"]
-
-    def name(note: int) -> str:
-        return f"{names[note % 12]}{note // 12 - 1}"
-
-    by_name = " ".join(",".join(map(name, chord)) for chord in chords)
-    by_number = " ".join(",".join(map(str, chord)) for chord in chords)
-    assert notes_of(parse_chords(by_name, 1)) == [sorted(chord) for chord in chords]
-    assert notes_of(parse_chords(by_number, 1)) == [sorted(chord) for chord in chords]
-
-
-@pytest.mark.parametrize(
-    ("frame_beats", "frames"), [(0.5, 2), (0.25, 4), (1.0, 1), (4.0, 1), (1 / 3, 3)]
-)
-def test_primer_chord_lasts_one_beat(frame_beats: float, frames: int) -> None:
-    primer = primer_roll(SampleSettings(primer_notes="C4 D4"), frame_beats)
-    assert notes_of(primer) == [[60]] * frames + [[62]] * frames
-
-
-def test_without_primer_notes_the_primer_is_empty() -> None:
-    assert primer_roll(SampleSettings(), 0.5).shape == (0, K)
-
-
-# ---- samples as files ----------------------------------------------------------------------------
+# ---- what is asked for ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -144,7 +71,8 @@ def test_sampled_rolls_are_primer_and_tune() -> None:
         max_notes=3,
     )
     calls: list[int] = []
-    rolls = sample_rolls(model, wanted, 5, 0.5, lambda: calls.append(1))
+    piece = free_piece(model, RECORD, wanted)
+    rolls = sample_rolls(model, piece, wanted, 5, lambda: calls.append(1))
     primer = roll_from({60, 64}, {60, 64}, {67}, {67})
     drawn = sample(
         model,
@@ -165,24 +93,112 @@ def test_notes_below_the_highest_have_its_temperature_unless_they_are_given_one(
     assert choices_of(SampleSettings(chord_temperature=0)) == Choices(1.0, 0)
 
 
-def test_bad_primer_is_refused_before_anything_is_sampled() -> None:
-    calls: list[int] = []
-    with pytest.raises(InputError, match="--primer_notes"):
-        sample_rolls(
-            play_model(), SampleSettings(primer_notes="C4 X"), 5, 0.5, lambda: calls.append(1)
-        )
-    assert calls == []
+def play(tmp_path: Path, latent: int = 4, **flags: Any) -> list[np.ndarray]:
+    """Return two tunes as generate.py plays them; files are given as rolls."""
+    names = {field.name for field in dataclasses.fields(SampleSettings)}
+    for name, value in flags.items():
+        if isinstance(value, np.ndarray):
+            roll_to_midi(value, 0.5).write(str(tmp_path / name))
+            flags[name] = str(tmp_path / name)
+    wanted = SampleSettings(
+        **{"num_samples": 2, "beats": 4.0, **{n: v for n, v in flags.items() if n in names}}
+    )
+    more = PlaySettings(**{n: v for n, v in flags.items() if n not in names})
+    model = play_model(latent, density=0.3)
+    return sample_rolls(model, piece_of(model, RECORD, wanted, more), wanted, 3)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "frames"),
+    [({"beats": 3.0}, 6), ({"bars": 2.0}, 16), ({"bars": 0.5, "beats": 9.0, "seconds": 9.0}, 4)],
+)
+def test_length_in_beats_and_bars_goes_before_seconds(wanted: Any, frames: int) -> None:
+    assert count_frames(SampleSettings(**wanted), 0.5) == frames
+
+
+@pytest.mark.parametrize("flag", ["primer_midi", "continue_from"])
+def test_what_a_tune_starts_from_is_in_the_result_where_it_was(tmp_path: Path, flag: str) -> None:
+    start = roll_from(*[{55, 59, 62}, {57, 60, 66}, {55, 59, 67}] * 4)  # in G
+    for roll in play(tmp_path, **{flag: start}):
+        assert len(roll) == 12 + 8
+        assert np.array_equal(roll[:12], start)
+    for roll in play(tmp_path, include_primer=False, **{flag: start}):
+        assert len(roll) == 8
+
+
+def test_a_sample_gone_on_with_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+    # Likeliest frames alone: there is no chance that could differ.
+    whole = play(tmp_path, temperature=0, beats=20.0)[0]
+    assert len(np.unique(whole, axis=0)) > 1
+    rest = play(tmp_path, temperature=0, beats=10.0, continue_from=whole[:20])[0]
+    assert np.array_equal(rest, whole)
+
+
+def test_key_moves_the_whole_result(tmp_path: Path) -> None:
+    in_c, in_d = (play(tmp_path, key=key)[0] for key in ("C", "D"))
+    assert np.array_equal(move(in_c, 2), in_d)
+    assert not np.array_equal(in_c, in_d)
+
+
+def test_harmonize_keeps_the_melody_on_top_in_its_own_key(tmp_path: Path) -> None:
+    melody = roll_from(*[{67}, {71}, {74}, {72}, {69}, {66}, {67}, {67}] * 2)  # in G
+    for roll in play(tmp_path, harmonize=melody):
+        assert len(roll) == 16
+        assert [max(notes) for notes in notes_of(roll)] == [max(n) for n in notes_of(melody)]
+        assert roll.sum() > 16
+
+
+def test_melody_over_keeps_the_chords_below(tmp_path: Path) -> None:
+    chords = roll_from(*[{43, 47, 50}, {45, 48, 50}, {43, 47, 55}] * 4)
+    for roll in play(tmp_path, melody_over=chords):
+        assert (roll & chords == chords).all()
+        assert ((roll & ~chords).sum(axis=1) <= 1).all()
+        for notes, given_ in zip(notes_of(roll & ~chords), notes_of(chords), strict=True):
+            assert not notes or notes[0] > max(given_)
+
+
+def test_independent_keys_can_not_harmonize(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--harmonize: .*--latent_size=0"):
+        play(tmp_path, latent=0, harmonize=roll_from({60}))
+
+
+def test_two_things_to_start_from_are_one_too_many(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--primer_notes, --harmonize: give one of them"):
+        play(tmp_path, primer_notes="C4", harmonize=roll_from({60}))
+
+
+@pytest.mark.parametrize(("text", "names"), [("mid", ("mid",)), (" WAV, mid ,wav", ("wav", "mid"))])
+def test_formats_are_read(text: str, names: tuple[str, ...]) -> None:
+    assert parse_formats(text) == names
+
+
+@pytest.mark.parametrize("text", ["", "mp3", "mid,,wav", "mid;wav"])
+def test_a_format_that_is_none_is_named(text: str) -> None:
+    with pytest.raises(InputError, match=r"^--formats: .*musicxml"):
+        parse_formats(text)
+
+
+def test_every_format_is_written_and_no_other(tmp_path: Path) -> None:
+    rolls = [roll_from({60}, {62})]
+    write_samples(rolls, tmp_path, SampleSettings(), 7, 0.5, "tiny", ("png", "musicxml"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "sample-7-1.musicxml",
+        "sample-7-1.png",
+    ]
 
 
 def written(folder: Path, rolls: list[np.ndarray], frame_beats: float = 0.5, **wanted: Any) -> Any:
-    return write_samples(rolls, folder, SampleSettings(**wanted), 7, frame_beats, "tiny")
+    stems = write_samples(rolls, folder, SampleSettings(**wanted), 7, frame_beats, "tiny")
+    return [Path(f"{stem}.mid") for stem in stems]
 
 
 @pytest.mark.parametrize("frame_beats", [0.5, 0.25, 1 / 3])
 @pytest.mark.parametrize("bpm", [120.0, 97.3])
 def test_midi_written_is_the_roll_sampled(tmp_path: Path, bpm: float, frame_beats: float) -> None:
     wanted = SampleSettings(num_samples=2, seconds=1.5, bpm=bpm, primer_notes="C4,E4 67")
-    rolls = sample_rolls(play_model(), wanted, 7, frame_beats)
+    model = play_model()
+    piece = free_piece(model, RECORD | {"frame_beats": frame_beats}, wanted)
+    rolls = sample_rolls(model, piece, wanted, 7)
     rolls.append(np.zeros((3, K), dtype=bool))
     paths = written(tmp_path / "new", rolls, frame_beats, bpm=bpm)
     for path, roll in zip(paths, rolls, strict=True):

@@ -423,5 +423,5 @@ def test_the_commands_of_the_readme_have_flags_that_exist():
         help_ = [sys.executable, HOME / f"{program}.py", "--help"]
         known[program] = subprocess.run(help_, capture_output=True, text=True, check=True).stdout
     for program, words in commands:
-        for flag in re.findall(r"--\w+", words.split("#")[0]):
-            assert f"{flag} " in known[program] or f"{flag}\n" in known[program], flag
+        for flag in re.findall(r"--[\w-]+", words.split("#")[0]):
+            assert re.search(rf"{flag}[ ,\n]", known[program]), flag

@@ -76,16 +76,31 @@ OTHER: dict[type[Group], dict[str, tuple[str, Any]]] = {
     SampleSettings: {
         "num_samples": ("2", 2),
         "seconds": ("1.5", 1.5),
+        "beats": ("8", 8.0),
+        "bars": ("2", 2.0),
         "temperature": ("0", 0.0),
         "chord_temperature": ("0.7", 0.7),
         "top_p": ("0.9", 0.9),
         "max_notes": ("4", 4),
         "primer_notes": ("C4,E4 G4", "C4,E4 G4"),
+        "primer_midi": ("a.mid", "a.mid"),
+        "primer_beats": ("8", 8.0),
+        "include_primer": ("", False),
+        "match_key": ("", False),
+        "key": ("G", "G"),
         "bpm": ("90", 90.0),
         "velocity": ("127", 127),
         "program": ("127", 127),
     },
-    PlaySettings: {"seed": ("11", 11), "output_dir": ("out", "out"), "force": ("", True)},
+    PlaySettings: {
+        "seed": ("11", 11),
+        "continue_from": ("a.mid", "a.mid"),
+        "harmonize": ("b.mid", "b.mid"),
+        "melody_over": ("c.mid", "c.mid"),
+        "output_dir": ("out", "out"),
+        "formats": ("mid", "mid"),
+        "force": ("", True),
+    },
 }
 
 FIELDS = [(group, name) for group, names in OTHER.items() for name in names]
@@ -93,7 +108,9 @@ FIELDS = [(group, name) for group, names in OTHER.items() for name in names]
 
 def words_of(group: type[Group], name: str) -> list[str]:
     text, value = OTHER[group][name]
-    return [f"--{name}"] if value is True else [f"--{name}", text]
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}", text]
 
 
 # ---- defaults ------------------------------------------------------------------------------------
