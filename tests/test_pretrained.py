@@ -42,7 +42,6 @@ def test_no_other_weights_are_there() -> None:
     assert checkpoint.PRETRAINED in paths
 
 
-@pytest.mark.xfail(strict=True, reason="84 kB too much; the next weights must be smaller")
 def test_together_they_are_at_most_25_megabytes() -> None:
     assert sum(weights(name).stat().st_size for name in SETS) <= 25e6
 
