@@ -160,6 +160,21 @@ def load(settings: DataSettings, *, named: bool) -> Corpus:
     return corpus
 
 
+def at_hand(settings: DataSettings) -> Corpus | None:
+    """Return the rolls that the settings ask for if they are here and sound; nothing is fetched."""
+    folder = Path(settings.data_dir)
+    if settings.data is not None:
+        there = Path(settings.data).exists()
+    elif settings.dataset == "chorales":
+        there = (folder / "chorales.npz").is_file()
+    else:
+        there = any(path.is_file() for path in BENCHMARKS[settings.dataset].paths(folder))
+    try:
+        return load(settings, named=True) if there else None
+    except InputError:
+        return None
+
+
 def load_path(path: Path, frame_beats: float) -> Corpus:
     """Read a file or folder; a benchmark set is recognised by its frames, whatever its name.
 

@@ -6,100 +6,31 @@ python generate.py weights.safetensors --num_samples 8 --temperature 0.9 --seed 
 """
 
 import secrets
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pretty_midi
-import scipy.io.wavfile
 import torch
-from matplotlib.collections import PatchCollection
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
-from checkpoint import Record, find_weights, load_model, use_machine
-from files import InputError, make_folder, run_program, whole_file
+from checkpoint import Record, find_weights, load_model, read_settings, use_machine
+from corpora import at_hand, load
+from files import InputError, make_folder, run_program
 from flags import Parser, add_flags
 from keys import move
-from midi import held_notes, roll_to_midi
+from measures import known_windows
+from measuring import lengths_like, measure, sample_lengths
 from model import Choices, ChordHead, PianoLSTM
 from prompt import in_key, read_part, read_prompt
+from samples import Origin, parse_formats, say, write_index, write_samples
 from sampling import DrawFrame, above, below, freely, generators_of, sample
-from score import write_score
-from settings import LOWEST, K, MachineSettings, PlaySettings, SampleSettings
+from settings import DataSettings, MachineSettings, PlaySettings, SampleSettings
+from sound import usable_soundfont
 
-SAMPLE_RATE = 44_100  # Hz
-PEAK = 0.9  # of full scale
-FORMATS = ("mid", "wav", "png", "musicxml")
 BEATS_PER_BAR = 4
-
-
-# ---- sound and picture ---------------------------------------------------------------------------
-
-
-def struck_string(phase: np.ndarray) -> np.ndarray:
-    """Return the wave of a struck string at these phases, in radians from the blow.
-
-    The sum of eight partials, the k-th at amplitude 1/k and gone k times as fast; a stiff string's
-    partials are a little sharp, f_k = k f sqrt(1 + B k^2) (Fletcher and Rossing, "The Physics of
-    Musical Instruments", section 12.3). Partials that the sample rate can't hold are left out.
-    pretty_midi adds the decay of the whole note.
-    """
-    stiffness, decay = 4e-4, 1.2e-3  # B, and the first partial's decay for each radian
-    wave, step = np.zeros_like(phase), phase[1] if len(phase) > 1 else 0.0
-    for k in range(1, 9):
-        partial = k * np.sqrt(1 + stiffness * k * k)
-        if partial * step < np.pi:  # below half the sample rate
-            wave += np.sin(partial * phase) * np.exp(-decay * k * phase) / k
-    return wave
-
-
-def synthesize(midi: pretty_midi.PrettyMIDI, seconds: float) -> np.ndarray:
-    """Return the sound of a MIDI, (seconds * 44100,) int16, peak 0.9; silence is zeros."""
-    sound = np.zeros(round(seconds * SAMPLE_RATE))
-    if any(instrument.notes for instrument in midi.instruments):
-        notes = midi.synthesize(fs=SAMPLE_RATE, wave=struck_string)[: len(sound)]
-        sound[: len(notes)] = notes
-        # Speakers click where a wave is cut off; a hundredth of a second of fading hides it.
-        fade = min(len(sound), SAMPLE_RATE // 100)
-        sound[len(sound) - fade :] *= np.linspace(1, 0, fade)
-        sound *= PEAK * np.iinfo(np.int16).max / max(np.abs(sound).max(), 1e-9)
-    return sound.round().astype(np.int16)
-
-
-def draw_roll(roll: np.ndarray, frame_beats: float, title: str) -> Figure:
-    """Draw a roll, (T, 88) bool, as a figure: time in beats, pitch by name, white keys shaded."""
-    sounding = np.flatnonzero(roll.any(axis=0)) if roll.any() else np.array([39, 51])  # C4, C5
-    low, high = max(int(sounding[0]) - 2, 0), min(int(sounding[-1]) + 2, K - 1)
-    beats = len(roll) * frame_beats
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for key in range(low, high + 1):
-        if (key + LOWEST) % 12 in (0, 2, 4, 5, 7, 9, 11):  # the white keys
-            axes.axhspan(key - 0.5, key + 0.5, color="#eef1f4", linewidth=0)
-    axes.vlines(np.arange(0, beats, 4), low - 0.5, high + 0.5, color="white", linewidth=1, zorder=1)
-    bars = PatchCollection(
-        [
-            Rectangle((start * frame_beats, key - 0.42), (end - start) * frame_beats, 0.84)
-            for key, start, end in held_notes(roll)
-        ],
-        facecolor="#1f5f8b",
-        edgecolor="white",
-        linewidth=0.5,
-        zorder=2,
-    )
-    axes.add_collection(bars)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=16, steps=[1, 2, 4, 8], integer=True))
-    named = [key for key in range(low, high + 1) if (key + LOWEST) % 12 == 0]  # every C,
-    named = named or [int(sounding[0])]  # or the lowest note where none is in sight
-    axes.set_yticks(named, [pretty_midi.note_number_to_name(key + LOWEST) for key in named])
-    axes.set(title=title, xlabel="time (beats)", ylabel="pitch")
-    axes.set(xlim=(0, beats), ylim=(low - 0.5, high + 0.5))
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
 
 
 # ---- what is played ------------------------------------------------------------------------------
@@ -199,68 +130,6 @@ def sample_rolls(
     return [move(np.concatenate([kept, roll]), piece.back) for roll in drawn.numpy()]
 
 
-# ---- samples as files ----------------------------------------------------------------------------
-
-
-def write_samples(
-    rolls: Sequence[np.ndarray],
-    folder: Path,
-    settings: SampleSettings,
-    seed: int,
-    frame_beats: float,
-    title: str,
-    formats: Sequence[str] = FORMATS[:3],
-) -> list[Path]:
-    """Write rolls as sample-<seed>-<i>.mid, .wav and so on; return their paths without ending."""
-    stems = []
-    for index, roll in enumerate(rolls, start=1):
-        stem = folder / f"sample-{seed}-{index}"
-        heading = f"{title}, seed {seed}, tune {index}"
-        write_sample(stem, roll, frame_beats, settings, heading, formats)
-        stems.append(stem)
-    return stems
-
-
-def write_sample(
-    stem: Path,
-    roll: np.ndarray,
-    frame_beats: float,
-    settings: SampleSettings,
-    title: str,
-    formats: Sequence[str],
-) -> None:
-    """Write one roll in each of the formats."""
-    midi = roll_to_midi(roll, frame_beats, settings.bpm, settings.velocity, settings.program)
-
-    def write_wav(path: Path) -> None:
-        seconds = len(roll) * frame_beats * 60 / settings.bpm
-        scipy.io.wavfile.write(path, SAMPLE_RATE, synthesize(midi, seconds))
-
-    writers: dict[str, Callable[[Path], Any]] = {
-        "mid": lambda path: midi.write(str(path)),
-        "wav": write_wav,
-        "png": lambda path: draw_roll(roll, frame_beats, title).savefig(
-            path, format="png", dpi=120
-        ),
-        "musicxml": lambda path: write_score(path, roll, frame_beats, settings.bpm, title),
-    }
-    for name in formats:
-        with whole_file(f"{stem}.{name}") as temporary:
-            writers[name](temporary)
-
-
-def parse_formats(text: str) -> tuple[str, ...]:
-    """Return the formats of a list such as "mid,wav".
-
-    Raises:
-        InputError: one of them is none of ours.
-    """
-    names = tuple(dict.fromkeys(word.strip().lower() for word in text.split(",")))
-    if unknown := [name for name in names if name not in FORMATS]:
-        raise InputError(f"--formats: {unknown[0]!r} is not one of {', '.join(FORMATS)}")
-    return names
-
-
 # ---- the script ----------------------------------------------------------------------------------
 
 
@@ -283,11 +152,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = find_weights(flags.weights)
     model, record = load_model(path, device)
     seed = secrets.randbelow(2**31) if play.seed is None else play.seed
-    piece, formats = piece_of(model, record, settings, play), parse_formats(play.formats)
+    if play.measure:
+        given = bool(lengths)
+        return measure_model(path, model, record, settings, play, seed, given)
+    piece = piece_of(model, record, settings, play)
+    soundfont, remark = usable_soundfont(play.soundfont)
+    if remark:
+        print(f"{remark}; playing with the built-in sound", file=sys.stderr)
+    more = {name: getattr(play, name) for name in ("continue_from", "harmonize", "melody_over")}
+    origin = Origin(
+        path, record, seed, settings, more, parse_formats(play.formats), soundfont,
+        training_windows(path, record),
+    )  # fmt: skip
     folder = Path(play.output_dir)
     make_folder(folder)
-    for index in range(1, settings.num_samples + 1):
-        taken = [*folder.glob(f"sample-{seed}-{index}.*")]
+    stems = [origin.stem(folder, tune) for tune in range(1, settings.num_samples + 1)]
+    for stem in stems:
+        taken = [*folder.glob(f"{stem.name}.*")]
         if taken and not play.force:
             raise InputError(
                 f"{taken[0]}: is there already; give another --seed or --output_dir, or --force to"
@@ -301,10 +182,76 @@ def main(argv: Sequence[str] | None = None) -> int:
         disable=None,  # none where nobody watches: no bars in log files
     ) as bar:
         rolls = sample_rolls(model, piece, settings, seed, bar.update)
-    frame_beats, title = record["frame_beats"], record["dataset"]
-    for stem in write_samples(rolls, folder, settings, seed, frame_beats, title, formats):
-        print(f"{stem}.{formats[0]}" + f" (.{', .'.join(formats[1:])})" * (len(formats) > 1))
+    for stem, found in zip(stems, write_samples(rolls, folder, origin), strict=True):
+        print(f"{stem}.{origin.formats[0]}  {say(found)}")
+        for warning in found.warnings():
+            print(f"  {warning}")
+    print(f"listen  {write_index(folder, f'Played by {path.name}', folder)}")
     return 0
+
+
+def measure_model(
+    path: Path,
+    model: PianoLSTM,
+    record: Record,
+    settings: SampleSettings,
+    play: PlaySettings,
+    seed: int,
+    given: bool,
+) -> int:
+    """Compare many tunes with the test split, of its tunes' lengths or the one `given`."""
+    corpus = load(data_of(path, record, {}), named=True)
+    if corpus.fingerprint != record["fingerprint"]:
+        raise InputError(f"{path}: its data are not at hand; put them where they were")
+    lengths = lengths_like(corpus.splits["test"], play.measure)
+    if given:
+        lengths = [count_frames(settings, record["frame_beats"])] * play.measure
+    generators, draw_frame = (
+        generators_of(seed, play.measure),
+        freely(model.head, choices_of(settings)),
+    )
+    print(f"playing {play.measure} tunes of {path}, seed {seed}")
+    with tqdm(total=play.measure, unit=" tunes", leave=False, disable=None) as bar:
+
+        def draw(frames: int, tunes: list[int]) -> np.ndarray:
+            drawn = sample(model, frames, [generators[i] for i in tunes], draw_frame)
+            bar.update(len(tunes))
+            return drawn.numpy()
+
+        rolls = sample_lengths(lengths, draw)
+    folder = Path(play.output_dir)
+    make_folder(folder)
+    print(measure(rolls, corpus, seed, folder))
+    print(f"{folder}/measures.md, {folder}/measures.png")
+    return 0
+
+
+def training_windows(path: Path, record: Record) -> frozenset[bytes] | None:
+    """Return the windows of the tunes that a model learnt from; None if those are not at hand."""
+    try:
+        corpus = at_hand(data_of(path, record, {}))
+    except InputError:
+        return None
+    if corpus is None or corpus.fingerprint != record["fingerprint"]:
+        return None
+    return known_windows(corpus.splits["train"])
+
+
+def data_of(path: Path, record: Record, given: dict[str, Any]) -> DataSettings:
+    """Return where the data are: as the flags say, or as the run of these weights had them.
+
+    Raises:
+        InputError: neither says so.
+    """
+    if not {"data", "dataset"} & given.keys():
+        if (path.parent / "settings.json").is_file():
+            given = asdict(read_settings(path.parent).data) | given
+        if not given.get("data"):
+            given = given | {"dataset": record["dataset"]}
+    try:
+        return DataSettings(**{"frame_beats": record["frame_beats"]} | given)
+    except ValueError:
+        raise InputError(f"{path}: trained on {record['dataset']}; say where with --data") from None
 
 
 if __name__ == "__main__":

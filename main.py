@@ -24,12 +24,14 @@ from data import RollDataset
 from evaluation import Baselines, evaluate
 from files import InputError, one_line, run_program
 from flags import Parser, add_flags
-from generate import free_piece, sample_rolls, write_samples
+from generate import data_of, free_piece, sample_rolls
+from measures import known_windows
 from model import PianoLSTM
+from presets import PRESETS
 from prompt import read_prompt
+from samples import Origin, write_index, write_samples
 from settings import (
     GROUPS,
-    PRESETS,
     DataSettings,
     MachineSettings,
     Settings,
@@ -54,7 +56,7 @@ def read_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]:
     parser.add_argument(
         "--preset",
         choices=tuple(PRESETS),
-        help="values for the settings below, other than their defaults; settings.py explains them",
+        help="values for the settings below, other than their defaults; presets.py explains them",
     )
     add_flags(parser, *GROUPS.values())
     flags = parser.parse_args(argv)
@@ -245,12 +247,23 @@ def finish_run(
     checkpoint.write_json(folder / "results.json", results)
     if trainer.history:
         trainer.draw(trainer.history)
-    samples = folder / "samples"
-    print_table(results, corpus)
-    seed, frame_beats = settings.run.seed, corpus.frame_beats
+    rows = print_table(results, corpus)
+    seed = settings.run.seed
     rolls = sample_rolls(model, free_piece(model, record, settings.sample), settings.sample, seed)
-    write_samples(rolls, samples, settings.sample, seed, frame_beats, corpus.name)
-    print(f"loss curve  {folder}/loss.png\nsamples     {samples}/")
+    train = datasets["train"]
+    known = known_windows(train[i].numpy() > 0 for i in range(len(train)))
+    origin = Origin(trainer.weights_path, record, seed, settings.sample, known=known)
+    samples = folder / "samples"
+    write_samples(rolls, samples, origin)
+    page = write_index(
+        folder,
+        f"PianoLSTM on {corpus.name}",
+        samples,
+        numbers=rows,
+        picture="loss.png",
+        settings=asdict(settings),
+    )
+    print(f"loss curve  {folder}/loss.png\nsamples     {samples}/\nlisten      {page}")
     print(f"play more   python generate.py {folder}")
 
 
@@ -316,40 +329,25 @@ def evaluate_files(flags: argparse.Namespace, parser: Parser) -> int:
     return 0
 
 
-def data_of(path: Path, record: checkpoint.Record, given: dict[str, Any]) -> DataSettings:
-    """Return where the data are: as the flags say, or as the run of these weights had them.
-
-    Raises:
-        InputError: neither says so.
-    """
-    if not {"data", "dataset"} & given.keys():
-        if (path.parent / "settings.json").is_file():
-            given = asdict(checkpoint.read_settings(path.parent).data) | given
-        if not given.get("data"):
-            given["dataset"] = record["dataset"]
-    given.setdefault("frame_beats", record["frame_beats"])
-    try:
-        return DataSettings(**given)
-    except ValueError:
-        raise InputError(f"{path}: trained on {record['dataset']}; say where with --data") from None
-
-
-def print_table(results: dict[str, Any], corpus: Corpus) -> None:
-    """Print the scores beside those of the baselines and of published models."""
-    rows = [
+def print_table(results: dict[str, Any], corpus: Corpus) -> list[tuple[str, str, str]]:
+    """Print the scores beside those of the baselines and of published models; return the rows."""
+    labels = [
         (f"PianoLSTM, epoch {results['best_epoch']}", "nll"),
         ("  first frame scored too", "nll_first_frame_scored"),
         ("copy the previous frame", "copy_previous"),
         ("constant marginal", "marginal"),
     ]
+    valid, test = results["valid"], results["test"]
+    rows = [(label, f"{valid[key]:.3f}", f"{test[key]:.3f}") for label, key in labels]
+    rows += [(label, "", f"{nll:.2f}") for label, nll in corpus.published]
+    accuracy = "frame_accuracy"
+    rows.append(("frame accuracy", f"{valid[accuracy]:.1%}", f"{test[accuracy]:.1%}"))
     print(f"\n{corpus.name}: NLL in nats per frame, lower is better\n")
     print(f"  {'':28}{'valid':>8}{'test':>8}")
-    for label, key in rows:
-        print(f"  {label:28}{results['valid'][key]:8.3f}{results['test'][key]:8.3f}")
-    for label, nll in corpus.published:
-        print(f"  {label:28}{'':8}{nll:8.2f}")
-    valid, test = results["valid"]["frame_accuracy"], results["test"]["frame_accuracy"]
-    print(f"  {'frame accuracy':28}{valid:8.1%}{test:8.1%}\n")
+    for row in rows:
+        print("  {:28}{:>8}{:>8}".format(*row))
+    print()
+    return rows
 
 
 if __name__ == "__main__":

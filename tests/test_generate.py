@@ -4,8 +4,12 @@ The command line of generate.py is tested elsewhere.
 """
 
 import dataclasses
+import hashlib
+import json
 import math
+import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +24,16 @@ from generate import (
     choices_of,
     count_frames,
     free_piece,
-    parse_formats,
     piece_of,
     sample_rolls,
-    write_samples,
 )
 from helpers import RATE, K, roll_from
 from helpers_train import play_model
 from keys import move
+from measures import health, known_windows
 from midi import midi_to_roll, roll_to_midi
 from model import Choices
+from samples import FORMATS, Origin, parse_formats, say, write_index, write_samples
 from sampling import freely, generators_of, sample
 from settings import PlaySettings, SampleSettings
 
@@ -180,16 +184,29 @@ def test_a_format_that_is_none_is_named(text: str) -> None:
 
 def test_every_format_is_written_and_no_other(tmp_path: Path) -> None:
     rolls = [roll_from({60}, {62})]
-    write_samples(rolls, tmp_path, SampleSettings(), 7, 0.5, "tiny", ("png", "musicxml"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    write_samples(rolls, tmp_path, origin_of(tmp_path, formats=("png", "musicxml")))
+    assert sorted(path.name for path in tmp_path.glob("sample*")) == [
+        "sample-7-1.json",
         "sample-7-1.musicxml",
         "sample-7-1.png",
     ]
 
 
+def origin_of(
+    folder: Path, frame_beats: float = 0.5, formats: Any = FORMATS[:3], **wanted: Any
+) -> Origin:
+    """Return where the samples of the tests come from; the weights are a file of no weights."""
+    weights = folder / "weights.safetensors"
+    folder.mkdir(exist_ok=True)
+    weights.write_bytes(b"weights")
+    record = {"dataset": "tiny", "fingerprint": "abc", "frame_beats": frame_beats}
+    return Origin(weights, record, 7, SampleSettings(**wanted), formats=formats)
+
+
 def written(folder: Path, rolls: list[np.ndarray], frame_beats: float = 0.5, **wanted: Any) -> Any:
-    stems = write_samples(rolls, folder, SampleSettings(**wanted), 7, frame_beats, "tiny")
-    return [Path(f"{stem}.mid") for stem in stems]
+    origin = origin_of(folder, frame_beats, **wanted)
+    write_samples(rolls, folder, origin)
+    return [Path(f"{origin.stem(folder, i)}.mid") for i in range(1, len(rolls) + 1)]
 
 
 @pytest.mark.parametrize("frame_beats", [0.5, 0.25, 1 / 3])
@@ -207,12 +224,12 @@ def test_midi_written_is_the_roll_sampled(tmp_path: Path, bpm: float, frame_beat
         assert left_out == (0, 0)
 
 
-def test_three_files_are_written_for_each_tune(tmp_path: Path) -> None:
+def test_four_files_are_written_for_each_tune(tmp_path: Path) -> None:
     rolls = [roll_from({60}, {62}, set()), roll_from(set(), set(), set(), set())]
     paths = written(tmp_path, rolls)
     assert paths == [tmp_path / "sample-7-1.mid", tmp_path / "sample-7-2.mid"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"sample-7-{i}.{kind}" for i in (1, 2) for kind in ("mid", "png", "wav")
+    assert sorted(path.name for path in tmp_path.glob("sample*")) == [
+        f"sample-7-{i}.{kind}" for i in (1, 2) for kind in ("json", "mid", "png", "wav")
     ]
     for path, roll in zip(paths, rolls, strict=True):
         rate, sound = scipy.io.wavfile.read(path.with_suffix(".wav"))
@@ -235,6 +252,53 @@ def test_settings_of_the_sound_reach_the_midi(tmp_path: Path) -> None:
     assert [note.velocity for note in instrument.notes] == [33]
     assert midi.get_tempo_changes()[1].tolist() == pytest.approx([90], rel=1e-5)
     assert math.isclose(instrument.notes[0].end, 60 / 90, rel_tol=1e-3)
+
+
+def test_account_of_a_sample_tells_how_it_was_made_and_what_it_is_like(tmp_path: Path) -> None:
+    roll = roll_from({60}, {60}, set(), {62, 72})
+    origin = origin_of(tmp_path, temperature=0.5)
+    (found,) = write_samples([roll], tmp_path, origin)
+    assert found == health(roll)
+    made = json.loads((tmp_path / "sample-7-1.json").read_text())
+    assert made["weights"] == {
+        "file": "weights.safetensors",
+        "sha256": hashlib.sha256(b"weights").hexdigest(),
+    }
+    assert (made["seed"], made["tune"], made["settings"]["temperature"]) == (7, 1, 0.5)
+    assert made["trained_on"] == {"dataset": "tiny", "fingerprint": "abc"}
+    assert made["notes"] == [[60, 0, 2], [62, 3, 4], [72, 3, 4]]
+    assert (made["health"]["notes"], made["health"]["copied_share"]) == (3, None)
+    assert made["warnings"] == []
+
+
+def test_page_has_every_tune_of_the_folder_in_order(tmp_path: Path) -> None:
+    rolls = [roll_from({60}, {62})] * 11
+    for seed in (20, 7):
+        write_samples(
+            rolls, tmp_path / "s", replace(origin_of(tmp_path, formats=["mid"]), seed=seed)
+        )
+    page = write_index(tmp_path, "All", tmp_path / "s").read_text()
+    headings = re.findall(r"Seed (\d+), tune (\d+)", page)
+    assert list(dict.fromkeys(headings)) == [
+        (seed, str(tune)) for seed in ("7", "20") for tune in range(1, 12)
+    ]
+    assert 'href="s/sample-7-11.mid"' in page
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"frames": 2, "notes": [[300, 0, 1]]}'])
+def test_a_damaged_account_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sample-1-1.json").write_text(text)
+    with pytest.raises(InputError, match=r"sample-1-1\.json"):
+        write_index(tmp_path, "All", tmp_path)
+
+
+def test_a_tune_in_a_line() -> None:
+    known = known_windows([roll_from(*[{60}, {62}] * 20)])
+    assert say(health(roll_from({60}, {62, 79}, set(), set()))) == (
+        "3 notes, C4 to G5, silence 50%, longest hold 1 frames"
+    )
+    assert say(health(roll_from(set()))) == "0 notes, silence 100%, longest hold 0 frames"
+    assert say(health(roll_from(*[{60}, {62}] * 16), known)).endswith("copied 100%")
 
 
 def test_writing_again_gives_the_same_midi_and_sound(tmp_path: Path) -> None:

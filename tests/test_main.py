@@ -43,11 +43,13 @@ def test_a_run_leaves_every_file_that_was_promised(pickled, capsys):
     [run] = Path("runs").iterdir()
     assert re.fullmatch(r"\d{8}-\d{6}-small-set", run.name)
     samples = [
-        f"samples/sample-3111-{i}.{kind}" for i in range(1, 5) for kind in ("mid", "wav", "png")
+        f"samples/sample-3111-{i}.{kind}"
+        for i in range(1, 5)
+        for kind in ("mid", "wav", "png", "json")
     ]
     wanted = [
         "settings.json", "metrics.csv", "loss.png", "model.safetensors", "state.safetensors",
-        "results.json", *samples,
+        "results.json", "index.html", *samples,
     ]  # fmt: skip
     found = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()]
     assert sorted(found) == sorted(wanted)
@@ -214,7 +216,8 @@ def test_generate_plays_the_newest_run_without_any_model_flag(pickled, capsys):
     assert call(generate, "--num_samples=2", "--seconds=3", "--seed=7", "--output_dir=out") == 0
     assert f"runs{os.sep}new" in capsys.readouterr().out
     found = sorted(path.name for path in Path("out").iterdir())
-    assert found == [f"sample-7-{i}.{kind}" for i in (1, 2) for kind in ("mid", "png", "wav")]
+    kinds = ("json", "mid", "png", "wav")
+    assert found == ["index.html", *[f"sample-7-{i}.{kind}" for i in (1, 2) for kind in kinds]]
     roll, _ = midi_to_roll("out/sample-7-1.mid", frame_beats=0.5)
     assert len(roll) == 12  # 3 seconds of eighth notes at 120 beats a minute
 
@@ -237,6 +240,37 @@ def test_generate_writes_over_nothing_unless_forced(pickled, capsys):
     assert "--force" in capsys.readouterr().err
     assert Path("out/sample-3-1.mid").stat().st_mtime_ns == before
     assert call(generate, *flags, "--force") == 0
+
+
+def test_generate_says_what_each_tune_is_like_and_what_of_it_is_copied(pickled, capsys):
+    call(main, "--data", pickled, *SMALL, "--run_dir=run")
+    flags = ["run", "--num_samples=2", "--beats=40", "--seed=3", "--formats=mid"]
+    capsys.readouterr()
+    assert call(generate, *flags, "--output_dir=one") == 0
+    said = capsys.readouterr().out.splitlines()
+    lines = [line for line in said if line.startswith("one")]
+    assert len(lines) == 2
+    assert all(re.search(r"\d+ notes.*silence.*longest hold.*copied 0%$", line) for line in lines)
+    assert said[-1] == "listen  one/index.html"
+    Path(pickled).rename("elsewhere")  # the training set is not at hand: nothing is known of copies
+    assert call(generate, *flags, "--output_dir=two") == 0
+    assert "copied" not in capsys.readouterr().out
+
+
+def test_generate_measures_tunes_beside_the_test_split(pickled, capsys):
+    call(main, "--data", pickled, *SMALL, "--run_dir=run")
+    capsys.readouterr()
+    assert call(generate, "run", "--measure=3", "--seed=1", "--output_dir=out") == 0
+    said = capsys.readouterr().out
+    assert "# 3 sampled tunes beside the test split of small-set" in said
+    assert sorted(path.name for path in Path("out").iterdir()) == ["measures.md", "measures.png"]
+    Path(pickled).unlink()
+    assert call(generate, "run", "--measure=3") == 2
+
+
+def test_two_lengths_are_one_too_many(pickled, capsys):
+    assert call(generate, "--beats=4", "--bars=1") == 2
+    assert "--bars, --beats: give one of them" in capsys.readouterr().err
 
 
 def test_generate_draws_and_says_a_seed_when_none_is_given(pickled, capsys):

@@ -13,8 +13,9 @@ from helpers import draw_frames
 from helpers_train import MEMORY, stir
 from memory import Past
 from model import DRAWS, ChordHead, PianoLSTM, State, first_rows
+from presets import PRESETS
 from sampling import BLOCK, generators_of, sample
-from settings import PRESETS, ModelSettings
+from settings import ModelSettings
 
 # Either head, one layer or two; without a memory, with one shorter than most tunes, and with one
 # longer and an LSTM above it; with intervals and without.

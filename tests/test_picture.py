@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from generate import draw_roll
 from helpers import roll_from
+from picture import draw_roll
 
 
 def bars_of(figure: Any) -> list[tuple[float, float, float]]:

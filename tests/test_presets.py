@@ -10,7 +10,8 @@ import pytest
 import main
 from flags import Parser, add_flags
 from helpers_main import SMALL, call, write_tunes
-from settings import GROUPS, PRESETS, Group, ModelSettings, TrainSettings
+from presets import PRESETS
+from settings import GROUPS, Group, ModelSettings, TrainSettings
 
 SIZES = [flag for flag in SMALL if not flag.startswith("--epochs")]
 FRAMES = 180  # six tunes of 30, the training split of `tunes`

@@ -97,8 +97,10 @@ OTHER: dict[type[Group], dict[str, tuple[str, Any]]] = {
         "continue_from": ("a.mid", "a.mid"),
         "harmonize": ("b.mid", "b.mid"),
         "melody_over": ("c.mid", "c.mid"),
+        "measure": ("9", 9),
         "output_dir": ("out", "out"),
         "formats": ("mid", "mid"),
+        "soundfont": ("a.sf2", "a.sf2"),
         "force": ("", True),
     },
 }

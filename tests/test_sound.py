@@ -1,11 +1,14 @@
 """Sound: struck strings, each note at its pitch and time, of the length and peak asked for."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from generate import struck_string, synthesize
+from files import InputError
 from helpers import RATE, K, roll_from
 from midi import roll_to_midi
+from sound import struck_string, synthesize, usable_soundfont
 
 
 def amplitudes(wave: np.ndarray, *frequencies: float) -> list[float]:
@@ -96,3 +99,52 @@ def test_notes_sound_at_their_pitch_and_time() -> None:
         spectrum = np.abs(np.fft.rfft(piece))
         loudest = np.fft.rfftfreq(len(piece), 1 / RATE)[spectrum.argmax()]
         assert loudest == pytest.approx(frequency, rel=0.01)
+
+
+# ---- soundfonts ----------------------------------------------------------------------------------
+
+
+def soundfont(folder: Path, head: bytes = b"RIFF\0\0\0\0sfbk") -> str:
+    (folder / "a.sf2").write_bytes(head + bytes(20))
+    return str(folder / "a.sf2")
+
+
+def test_without_a_soundfont_there_is_nothing_to_say() -> None:
+    assert usable_soundfont(None) == (None, "")
+
+
+def test_without_fluidsynth_the_user_is_told_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sound.find_spec", lambda name: None)
+    path, remark = usable_soundfont(soundfont(tmp_path))
+    assert path is None
+    assert "pyfluidsynth" in remark
+
+
+def test_with_fluidsynth_it_plays_the_soundfont(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sound.find_spec", lambda name: name == "fluidsynth" or None)
+    path, remark = usable_soundfont(soundfont(tmp_path))
+    assert remark == ""
+    played: list[str] = []
+
+    def fluidsynth(self: object, fs: int, sf2_path: str) -> np.ndarray:
+        played.append(sf2_path)
+        return np.ones(fs)
+
+    monkeypatch.setattr("pretty_midi.PrettyMIDI.fluidsynth", fluidsynth)
+    sound = synthesize(roll_to_midi(roll_from({60}), 0.5), 0.5, path)
+    assert played == [str(path)]
+    assert sound.shape == (RATE // 2,)
+    assert sound.max() == round(0.9 * 32767)
+
+
+@pytest.mark.parametrize("head", [b"RIFF\0\0\0\0WAVE", b"sfbk", b""])
+def test_what_is_no_soundfont_is_refused(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "a.sf2").write_bytes(head)
+    with pytest.raises(InputError, match=r"^--soundfont .*a\.sf2: not a SoundFont"):
+        usable_soundfont(str(tmp_path / "a.sf2"))
+    with pytest.raises(InputError, match=r"^--soundfont .*b\.sf2: can't be read"):
+        usable_soundfont(str(tmp_path / "b.sf2"))
