@@ -1,6 +1,6 @@
 """What can be measured of a tune: its pitches, chords, lengths, repeats, and what it copied.
 
-`MEASURES` is the table of them all; `measured.py` sets two sets of tunes beside each other by it.
+`MEASURES` is the table of them all; `comparison.py` sets two sets of tunes beside each other by it.
 `health` says of one sample what a listener would complain of first.
 
 A roll is (T, 88) bool: row = one frame, column 0 = MIDI 21 (A0). It has no onsets: a key that

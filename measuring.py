@@ -1,7 +1,7 @@
 """`generate.py --measure N`: is what a model plays like real music? Beside a ceiling and a floor.
 
 Sampled tunes, of the lengths of test tunes, are compared with the test split by every measure
-(measured.py). As good as can be is what training tunes score against the same split; no better
+(comparison.py). As good as can be is what training tunes score against the same split; no better
 than nothing is what test tunes score whose frames are in random order.
 """
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from comparison import Comparison, compare, draw_measures
 from corpora import Corpus
 from files import whole_file
-from measured import Comparison, compare, draw_measures
 from measures import COPY_WINDOW, MEASURES, health, known_windows, share_within
 
 BATCH = 32  # tunes sampled side by side

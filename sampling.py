@@ -124,3 +124,28 @@ def above(chords: np.ndarray, head: Head, choices: Choices = FREELY) -> DrawFram
         return frames[draw(logits, noise[:, 0], choices.temperature, choices.top_p)]
 
     return draw_frame
+
+
+@torch.inference_mode()
+def expected(
+    model: PianoLSTM, roll: Tensor, generator: torch.Generator, draws: int = 200
+) -> Tensor:
+    """Return how likely the model takes each key to sound, frame by frame, from many draws of it.
+
+    The chord head knows the probability of a frame, not of a key; so each frame is drawn often.
+
+    Args:
+        model: in evaluation mode.
+        roll: (T, 88), the music heard.
+        generator: on the CPU.
+        draws: of each frame; a probability p is off by sqrt(p (1 - p) / draws).
+
+    Returns:
+        (T + 1, 88): row t is what is expected as frame t, having heard those before it.
+    """
+    device = next(model.parameters()).device
+    heard = torch.cat([torch.zeros(1, K), roll.float()]).to(device)  # a tune starts from silence
+    hidden, _ = model(heard[None])
+    rows = hidden[0].repeat_interleave(draws, dim=0)  # ((T + 1) * draws, H)
+    noise = torch.rand(len(rows), DRAWS, generator=generator).to(device)
+    return model.head.sample(rows, noise).view(-1, draws, K).mean(dim=1).cpu()

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import measured
+import comparison
+from comparison import compare, compare_distances, compare_values, draw_measures, table
 from helpers import roll_from
-from measured import compare, compare_distances, compare_values, draw_measures, table
 from measures import (
     MEASURES,
     copied_share,
@@ -266,10 +266,10 @@ def test_distances_are_euclidean_each_tune_with_each_other(
     name: str, sets: Any, expected: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(measured, "compare_distances", lambda *sets: seen.extend(sets) or (0.5, 2))
-    comparison = compare_values(name, *(np.array(values, float) for values in sets))
+    monkeypatch.setattr("comparison.compare_distances", lambda *sets: seen.extend(sets) or (0.5, 2))
+    row = compare_values(name, *(np.array(values, float) for values in sets))
     assert [distances.tolist() for distances in seen] == expected  # intra, inter
-    assert (comparison.overlap, comparison.divergence) == (0.5, 2)
+    assert (row.overlap, row.divergence) == (0.5, 2)
 
 
 def test_mean_and_deviation_are_over_tunes_or_of_a_vector_over_pairs_of_them() -> None:
@@ -282,17 +282,17 @@ def test_mean_and_deviation_are_over_tunes_or_of_a_vector_over_pairs_of_them() -
 
 
 def test_of_many_distances_the_same_few_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measured, "PAIRS", 50)
+    monkeypatch.setattr("comparison.PAIRS", 50)
     for there, left in ((49, 49), (50, 50), (51, 50)):
-        assert len(np.unique(measured.few(np.arange(there), np.random.default_rng(0)))) == left
+        assert len(np.unique(comparison.few(np.arange(there), np.random.default_rng(0)))) == left
     values = np.random.default_rng(1).random((2, 30, 1))
     assert compare_values("polyphony", *values) == compare_values("polyphony", *values)
-    monkeypatch.setattr(measured, "compare_distances", lambda p, q: (len(p), len(q)))
+    monkeypatch.setattr("comparison.compare_distances", lambda p, q: (len(p), len(q)))
     row = compare_values("polyphony", *values)
     assert (row.overlap, row.divergence) == (50, 50)
 
 
-def of_name(sampled: list[Roll], real: list[Roll]) -> dict[str, measured.Comparison]:
+def of_name(sampled: list[Roll], real: list[Roll]) -> dict[str, comparison.Comparison]:
     return {comparison.name: comparison for comparison in compare(sampled, real, 0.5)}
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from comparison import Comparison
 from corpora import Corpus
 from helpers import K, roll_from
-from measured import Comparison
 from measures import MEASURES
 from measuring import (
     BATCH,

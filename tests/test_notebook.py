@@ -23,9 +23,12 @@ def outputs(tmp_path_factory):
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
-def test_notebook_draws_rolls(outputs):
+ROLLS = 7  # a tune, two to tell apart, a harmonised melody, three temperatures
+
+
+def test_notebook_draws_rolls_and_what_the_model_expects(outputs):
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) == 4
+    assert len(pictures) == ROLLS + 1
     assert all(len(picture["data"]["image/png"]) > 5_000 for picture in pictures)
 
 
@@ -33,7 +36,15 @@ def test_notebook_has_an_audio_player_for_each_roll(outputs):
     players = [
         output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {})
     ]
-    assert sum("<audio" in player and "data:audio/wav;base64," in player for player in players) == 4
+    sounding = ["<audio" in player and "data:audio/wav;base64," in player for player in players]
+    assert sum(sounding) == ROLLS
+
+
+def test_notebook_tells_which_tune_is_real_and_what_can_be_measured(outputs):
+    said = "".join(output.get("text", "") for output in outputs)
+    assert "tune A is" in said
+    tables = [output["data"].get("text/markdown", "") for output in outputs if "data" in output]
+    assert any("| polyphony" in table and "Bach's" in table for table in tables)
 
 
 def test_notebook_says_which_model_it_plays(outputs):

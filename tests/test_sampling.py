@@ -13,7 +13,7 @@ from torch import Tensor
 from helpers import K, roll_from, steps_of
 from helpers_train import play_model
 from model import DRAWS, LIKELIEST, BernoulliHead, Choices, ChordHead
-from sampling import BLOCK, above, below, freely, generators_of, sample
+from sampling import BLOCK, above, below, expected, freely, generators_of, sample
 
 LATENTS = [0, 4]  # the Bernoulli head, the chord head
 
@@ -236,3 +236,19 @@ def test_the_likeliest_note_above_chords_is_the_same_for_all_tunes(latent: int) 
     given_roll = roll_from({48, 52}, {50}, set(), {55})
     drawn = sample(model, 4, generators_of(2, 3), above(given_roll, model.head, LIKELIEST))
     assert torch.equal(drawn[0], drawn[1])
+
+
+# ---- what is expected ----------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_what_is_expected_of_each_key_is_its_probability() -> None:
+    model = play_model(latent=0, density=0.2)  # independent keys: the head knows each probability
+    roll = torch.from_numpy(roll_from({60, 64}, set(), {21, 108}))
+    likely = expected(model, roll, torch.Generator().manual_seed(1), draws=4_000)
+    hidden, _ = model(torch.cat([torch.zeros(1, K), roll.float()])[None])
+    assert isinstance(model.head, BernoulliHead)
+    exact = torch.sigmoid(model.head.logits(hidden[0]))
+    assert likely.shape == (4, K)
+    # 352 keys, each by chance further off than five standard deviations once in a million times.
+    assert ((likely - exact).abs() <= 5 * (exact * (1 - exact) / 4_000).sqrt() + 1e-3).all()

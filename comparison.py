@@ -43,7 +43,7 @@ class Comparison:
     sampled_sd: float
     real_mean: float
     real_sd: float
-    overlap: float  # area under both densities, 0 to 1: 1 = the sets can't be told apart
+    overlap: float  # area under both densities, 0 to 1: 1 = no further apart than real tunes are
     divergence: float  # Kullback-Leibler, nats, 0 to 23.03: 0 = the same
     sampled: np.ndarray = field(repr=False, compare=False)  # (N, D), a row for each tune left
     real: np.ndarray = field(repr=False, compare=False)
