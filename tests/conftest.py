@@ -19,6 +19,7 @@ from data import fingerprint
 
 pytest.register_assert_rewrite("helpers", "helpers_train")  # a failed assert of theirs says why
 from helpers import Splits, mat_bytes  # noqa: E402  (only then)
+from helpers_main import write_tunes  # noqa: E402
 
 # The same examples in every run, however slow the machine; tmp_path may be shared by examples.
 hypothesis.settings.register_profile(
@@ -132,3 +133,11 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"a test reached for the network: {args[0]}")
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
+
+
+@pytest.fixture
+def small_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the path of a small set of piano-rolls; the program runs in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PIANO_DATA_DIR", raising=False)
+    return write_tunes(tmp_path)

@@ -1,4 +1,4 @@
-"""The two commands, as their users call them: flags in, files and one-line errors out."""
+"""`main.py`, as its users call it: flags in, files and one-line errors out."""
 
 import dataclasses
 import json
@@ -17,29 +17,20 @@ from safetensors import safe_open
 
 import checkpoint
 import corpora
-import generate
 import main
 from files import InputError
-from helpers_main import SMALL, call, tunes, write_tunes
-from midi import midi_to_roll, roll_to_midi
+from helpers_main import SMALL, call, tunes
+from midi import roll_to_midi
 from settings import GROUPS, PlaySettings
 
 HOME = Path(__file__).parent.parent
 
 
-@pytest.fixture
-def pickled(tmp_path, monkeypatch):
-    """The path of a small set of piano-rolls; the program runs in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PIANO_DATA_DIR", raising=False)
-    return write_tunes(tmp_path)
-
-
 # ---- a run ---------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_every_file_that_was_promised(pickled, capsys):
-    assert call(main, "--data", pickled, *SMALL) == 0
+def test_a_run_leaves_every_file_that_was_promised(small_set, capsys):
+    assert call(main, "--data", small_set, *SMALL) == 0
     [run] = Path("runs").iterdir()
     assert re.fullmatch(r"\d{8}-\d{6}-small-set", run.name)
     samples = [
@@ -58,8 +49,8 @@ def test_a_run_leaves_every_file_that_was_promised(pickled, capsys):
         assert words in printed
 
 
-def test_results_have_the_promised_keys_and_evaluate_prints_them_again(pickled, capsys):
-    call(main, "--data", pickled, *SMALL, "--run_dir=run")
+def test_results_have_the_promised_keys_and_evaluate_prints_them_again(small_set, capsys):
+    call(main, "--data", small_set, *SMALL, "--run_dir=run")
     results = json.loads(Path("run/results.json").read_text())
     assert set(results) == {
         "dataset", "fingerprint", "seed", "best_epoch", "seconds", "valid", "test"
@@ -73,11 +64,11 @@ def test_results_have_the_promised_keys_and_evaluate_prints_them_again(pickled, 
     capsys.readouterr()
     assert call(main, "--evaluate", "run", "--json") == 0
     assert json.loads(capsys.readouterr().out) == results
-    assert call(main, "--evaluate", "run/model.safetensors", "--data", pickled) == 0
+    assert call(main, "--evaluate", "run/model.safetensors", "--data", small_set) == 0
     assert f"{results['test']['nll']:.3f}" in capsys.readouterr().out
 
 
-def test_every_flag_is_kept_in_settings_json(pickled):
+def test_every_flag_is_kept_in_settings_json(small_set):
     flags = {
         "batch_size": 64, "lr": 0.002, "embed_size": 20, "hidden_size": 12, "latent_size": 5,
         "layers": 2, "dropout": 0.1, "epochs": 1, "bptt": 7, "clip": 0.5, "seed": 5, "threads": 1,
@@ -88,7 +79,7 @@ def test_every_flag_is_kept_in_settings_json(pickled):
         "weight_decay": 0.01, "average": 0.9,
     }  # fmt: skip
     assert (
-        call(main, "--data", pickled, "--run_dir=run", *(f"--{k}={v}" for k, v in flags.items()))
+        call(main, "--data", small_set, "--run_dir=run", *(f"--{k}={v}" for k, v in flags.items()))
         == 0
     )
     groups = json.loads(Path("run/settings.json").read_text())["settings"]
@@ -104,10 +95,16 @@ def test_every_flag_is_kept_in_settings_json(pickled):
         assert weights.get_slice("key.weight").get_shape() == [20, 12]
 
 
-def test_the_same_seed_gives_the_same_files(pickled):
+def test_the_same_seed_gives_the_same_files(small_set):
     for name, seed in (("one", 4), ("two", 4), ("other", 5)):
         call(
-            main, "--data", pickled, *SMALL, f"--seed={seed}", f"--run_dir={name}", "--dropout=0.2"
+            main,
+            "--data",
+            small_set,
+            *SMALL,
+            f"--seed={seed}",
+            f"--run_dir={name}",
+            "--dropout=0.2",
         )
     for file in ("model.safetensors", "samples/sample-4-2.mid", "samples/sample-4-2.wav"):
         assert Path("one", file).read_bytes() == Path("two", file).read_bytes()
@@ -116,9 +113,9 @@ def test_the_same_seed_gives_the_same_files(pickled):
     )
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(pickled):
-    call(main, "--data", pickled, *SMALL, "--dropout=0.2", "--epochs=4", "--run_dir=whole")
-    call(main, "--data", pickled, *SMALL, "--dropout=0.2", "--epochs=2", "--run_dir=halves")
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(small_set):
+    call(main, "--data", small_set, *SMALL, "--dropout=0.2", "--epochs=4", "--run_dir=whole")
+    call(main, "--data", small_set, *SMALL, "--dropout=0.2", "--epochs=2", "--run_dir=halves")
     assert call(main, "--resume", "halves", "--epochs=4") == 0
 
     def losses(run):
@@ -136,9 +133,9 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(pickled):
         assert all((whole[name] == halves[name]).all() for name in whole)
 
 
-def test_resuming_refuses_another_recipe_and_other_data(pickled, capsys):
-    call(main, "--data", pickled, *SMALL, "--run_dir=run")
-    other = pickled.with_name("other.pickle")
+def test_resuming_refuses_another_recipe_and_other_data(small_set, capsys):
+    call(main, "--data", small_set, *SMALL, "--run_dir=run")
+    other = small_set.with_name("other.pickle")
     other.write_bytes(pickle.dumps({split: tunes(9, 2) for split in ("train", "valid", "test")}))
     capsys.readouterr()
     assert call(main, "--resume", "run", "--lr=0.1") == 2
@@ -148,8 +145,8 @@ def test_resuming_refuses_another_recipe_and_other_data(pickled, capsys):
     assert call(main, "--resume", "nowhere") == 2
 
 
-def test_resuming_refuses_fewer_epochs_than_are_done(pickled, capsys):
-    call(main, "--data", pickled, *SMALL, "--run_dir=run")
+def test_resuming_refuses_fewer_epochs_than_are_done(small_set, capsys):
+    call(main, "--data", small_set, *SMALL, "--run_dir=run")
     before = Path("run/settings.json").read_text()
     capsys.readouterr()
     assert call(main, "--resume=run", "--epochs=1") == 2
@@ -157,13 +154,13 @@ def test_resuming_refuses_fewer_epochs_than_are_done(pickled, capsys):
     assert Path("run/settings.json").read_text() == before
 
 
-def test_ctrl_c_ends_training_and_still_scores_keeps_and_plays(pickled):
+def test_ctrl_c_ends_training_and_still_scores_keeps_and_plays(small_set):
     environment = {**os.environ, "PYTHONPATH": str(HOME)}
     command = [
         sys.executable,
         HOME / "main.py",
         "--data",
-        pickled,
+        small_set,
         "--epochs=100000",
         "--seconds=2",
     ]
@@ -183,7 +180,9 @@ def test_ctrl_c_ends_training_and_still_scores_keeps_and_plays(pickled):
     assert Path("run/samples/sample-3111-4.wav").is_file()
 
 
-def test_without_nottingham_the_run_goes_on_with_chorales_and_says_so(pickled, capsys, monkeypatch):
+def test_without_nottingham_the_run_goes_on_with_chorales_and_says_so(
+    small_set, capsys, monkeypatch
+):
     def unreachable(benchmark, folder):
         raise InputError("no network")
 
@@ -204,81 +203,6 @@ def test_without_nottingham_the_run_goes_on_with_chorales_and_says_so(pickled, c
     assert run.name.endswith("-chorales")
     assert json.loads((run / "results.json").read_text())["dataset"] == "chorales"
     assert call(main, *SMALL, "--dataset=nottingham") == 2
-
-
-# ---- generate.py ---------------------------------------------------------------------------------
-
-
-def test_generate_plays_the_newest_run_without_any_model_flag(pickled, capsys):
-    call(main, "--data", pickled, *SMALL, "--run_dir=runs/old")
-    call(main, "--data", pickled, *SMALL, "--run_dir=runs/new", "--hidden_size=9")
-    os.utime("runs/old/model.safetensors", (0, 0))
-    assert call(generate, "--num_samples=2", "--seconds=3", "--seed=7", "--output_dir=out") == 0
-    assert f"runs{os.sep}new" in capsys.readouterr().out
-    found = sorted(path.name for path in Path("out").iterdir())
-    kinds = ("json", "mid", "png", "wav")
-    assert found == ["index.html", *[f"sample-7-{i}.{kind}" for i in (1, 2) for kind in kinds]]
-    roll, _ = midi_to_roll("out/sample-7-1.mid", frame_beats=0.5)
-    assert len(roll) == 12  # 3 seconds of eighth notes at 120 beats a minute
-
-
-def test_generate_plays_the_model_that_comes_with_the_program_where_there_is_no_run(
-    pickled, capsys
-):
-    if not checkpoint.PRETRAINED.is_file():
-        pytest.skip("pretrained/ is not in this checkout")
-    assert call(generate, "--num_samples=1", "--seconds=2", "--seed=1") == 0
-    assert "nottingham.safetensors" in capsys.readouterr().out
-
-
-def test_generate_writes_over_nothing_unless_forced(pickled, capsys):
-    call(main, "--data", pickled, *SMALL, "--run_dir=run")
-    flags = ["run", "--num_samples=1", "--seconds=1", "--seed=3", "--output_dir=out"]
-    assert call(generate, *flags) == 0
-    before = Path("out/sample-3-1.mid").stat().st_mtime_ns
-    assert call(generate, *flags) == 2
-    assert "--force" in capsys.readouterr().err
-    assert Path("out/sample-3-1.mid").stat().st_mtime_ns == before
-    assert call(generate, *flags, "--force") == 0
-
-
-def test_generate_says_what_each_tune_is_like_and_what_of_it_is_copied(pickled, capsys):
-    call(main, "--data", pickled, *SMALL, "--run_dir=run")
-    flags = ["run", "--num_samples=2", "--beats=40", "--seed=3", "--formats=mid"]
-    capsys.readouterr()
-    assert call(generate, *flags, "--output_dir=one") == 0
-    said = capsys.readouterr().out.splitlines()
-    lines = [line for line in said if line.startswith("one")]
-    assert len(lines) == 2
-    assert all(re.search(r"\d+ notes.*silence.*longest hold.*copied 0%$", line) for line in lines)
-    assert said[-1] == "listen  one/index.html"
-    Path(pickled).rename("elsewhere")  # the training set is not at hand: nothing is known of copies
-    assert call(generate, *flags, "--output_dir=two") == 0
-    assert "copied" not in capsys.readouterr().out
-
-
-def test_generate_measures_tunes_beside_the_test_split(pickled, capsys):
-    call(main, "--data", pickled, *SMALL, "--run_dir=run")
-    capsys.readouterr()
-    assert call(generate, "run", "--measure=3", "--seed=1", "--output_dir=out") == 0
-    said = capsys.readouterr().out
-    assert "# 3 sampled tunes beside the test split of small-set" in said
-    assert sorted(path.name for path in Path("out").iterdir()) == ["measures.md", "measures.png"]
-    Path(pickled).unlink()
-    assert call(generate, "run", "--measure=3") == 2
-
-
-def test_two_lengths_are_one_too_many(pickled, capsys):
-    assert call(generate, "--beats=4", "--bars=1") == 2
-    assert "--bars, --beats: give one of them" in capsys.readouterr().err
-
-
-def test_generate_draws_and_says_a_seed_when_none_is_given(pickled, capsys):
-    call(main, "--data", pickled, *SMALL, "--run_dir=run")
-    capsys.readouterr()
-    assert call(generate, "run", "--num_samples=1", "--seconds=1", "--output_dir=out") == 0
-    seed = re.search(r"seed (\d+)", capsys.readouterr().out).group(1)
-    assert Path(f"out/sample-{seed}-1.mid").is_file()
 
 
 # ---- what a user did wrong -----------------------------------------------------------------------
@@ -342,7 +266,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_call_gets_one_line_and_status_2(name, pickled, capsys):
+def test_a_wrong_call_gets_one_line_and_status_2(name, small_set, capsys):
     assert call(main, *WRONG[name]()) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1, said
@@ -351,46 +275,33 @@ def test_a_wrong_call_gets_one_line_and_status_2(name, pickled, capsys):
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [["nowhere"], ["--temperature=-1"], ["--primer_notes=H9"], ["--primer_notes=C12"], ["--bpm=0"]],
-)
-def test_a_wrong_call_of_generate_gets_one_line_and_status_2(flags, pickled, capsys):
-    call(main, "--data", pickled, *SMALL, "--run_dir=runs/run")
-    capsys.readouterr()
-    assert call(generate, *flags, "--output_dir=out") == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1, said
-    assert not Path("out").exists()
-
-
-def test_a_wrong_primer_is_told_before_training(pickled, capsys):
-    assert call(main, "--data", pickled, *SMALL, "--primer_notes=H9") == 2
+def test_a_wrong_primer_is_told_before_training(small_set, capsys):
+    assert call(main, "--data", small_set, *SMALL, "--primer_notes=H9") == 2
     assert not Path("runs").exists()
 
 
-def test_a_taken_run_dir_is_refused_and_left_as_it_was(pickled, capsys):
+def test_a_taken_run_dir_is_refused_and_left_as_it_was(small_set, capsys):
     Path("taken").mkdir()
     Path("taken/thesis.txt").write_text("mine")
-    assert call(main, "--data", pickled, *SMALL, "--run_dir=taken") == 2
+    assert call(main, "--data", small_set, *SMALL, "--run_dir=taken") == 2
     assert [path.name for path in Path("taken").iterdir()] == ["thesis.txt"]
 
 
-def test_foreign_frames_under_a_sets_name_are_refused(pickled, capsys):
+def test_foreign_frames_under_a_sets_name_are_refused(small_set, capsys):
     Path("sets").mkdir()
-    pickled.rename("sets/Nottingham.pickle")
+    small_set.rename("sets/Nottingham.pickle")
     assert call(main, "--data_dir=sets", "--dataset=nottingham", *SMALL) == 2
     assert "not the frames of nottingham" in capsys.readouterr().err
 
 
-def test_own_data_never_goes_by_the_name_of_a_set(pickled):
-    pickled.rename("nottingham.pickle")
+def test_own_data_never_goes_by_the_name_of_a_set(small_set):
+    small_set.rename("nottingham.pickle")
     assert call(main, "--data=nottingham.pickle", *SMALL, "--run_dir=run") == 0
     assert json.loads(Path("run/results.json").read_text())["dataset"] == "nottingham-data"
 
 
-def test_a_run_is_scored_and_gone_on_with_from_another_folder(pickled, capsys, monkeypatch):
-    assert call(main, "--data", pickled.name, *SMALL, "--run_dir=run") == 0
+def test_a_run_is_scored_and_gone_on_with_from_another_folder(small_set, capsys, monkeypatch):
+    assert call(main, "--data", small_set.name, *SMALL, "--run_dir=run") == 0
     Path("elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
     assert call(main, "--evaluate=../run") == 0
@@ -398,14 +309,14 @@ def test_a_run_is_scored_and_gone_on_with_from_another_folder(pickled, capsys, m
     assert len(Path("../run/metrics.csv").read_text().splitlines()) == 4
 
 
-def test_evaluate_refuses_flags_that_it_has_no_use_for(pickled, capsys):
-    call(main, "--data", pickled, *SMALL, "--run_dir=run")
+def test_evaluate_refuses_flags_that_it_has_no_use_for(small_set, capsys):
+    call(main, "--data", small_set, *SMALL, "--run_dir=run")
     capsys.readouterr()
     assert call(main, "--evaluate=run", "--hidden_size=999") == 2
     assert "--hidden_size" in capsys.readouterr().err
 
 
-def test_evaluate_keeps_the_frame_length_of_the_training(tmp_path, pickled, capsys):
+def test_evaluate_keeps_the_frame_length_of_the_training(tmp_path, small_set, capsys):
     for split in ("train", "valid", "test"):
         Path("tunes", split).mkdir(parents=True)
         for i in range(2):
@@ -419,8 +330,8 @@ def test_evaluate_keeps_the_frame_length_of_the_training(tmp_path, pickled, caps
         assert json.loads(capsys.readouterr().out)["test"] == results["test"]
 
 
-def test_a_reader_that_leaves_early_is_no_trouble(pickled):
-    call(main, "--data", pickled, *SMALL, "--run_dir=run")
+def test_a_reader_that_leaves_early_is_no_trouble(small_set):
+    call(main, "--data", small_set, *SMALL, "--run_dir=run")
     environment = {key: text for key, text in os.environ.items() if key != "PYTHONUNBUFFERED"}
     command = [sys.executable, HOME / "main.py", "--evaluate", "run"]
     pipe = subprocess.PIPE
@@ -430,7 +341,7 @@ def test_a_reader_that_leaves_early_is_no_trouble(pickled):
 
 
 @pytest.mark.parametrize("flag", ["--resume=", "--evaluate=", "--data="])
-def test_an_empty_name_starts_nothing(flag, pickled, capsys):
+def test_an_empty_name_starts_nothing(flag, small_set, capsys):
     assert call(main, flag) == 2
     assert not Path("runs").exists()
 

@@ -8,7 +8,7 @@ import pytest
 from files import InputError
 from helpers import RATE, K, roll_from
 from midi import roll_to_midi
-from sound import struck_string, synthesize, usable_soundfont
+from sound import struck_again, struck_string, synthesize, usable_soundfont
 
 
 def amplitudes(wave: np.ndarray, *frequencies: float) -> list[float]:
@@ -99,6 +99,13 @@ def test_notes_sound_at_their_pitch_and_time() -> None:
         spectrum = np.abs(np.fft.rfft(piece))
         loudest = np.fft.rfftfreq(len(piece), 1 / RATE)[spectrum.argmax()]
         assert loudest == pytest.approx(frequency, rel=0.01)
+
+
+def test_a_string_struck_again_sounds_as_the_first_time_for_as_long_as_it_is_held() -> None:
+    wave, time = struck_again(), np.arange(RATE // 4)
+    for hertz, length in ((220, 400), (220, RATE // 4), (330, 50), (220, 90), (330, 1), (220, 0)):
+        phase = 2 * np.pi * hertz / RATE * time[:length]
+        np.testing.assert_allclose(wave(phase), struck_string(phase), rtol=0, atol=1e-12)
 
 
 # ---- soundfonts ----------------------------------------------------------------------------------
