@@ -36,6 +36,7 @@ HOME = Path(__file__).parent
 RUNS = Path("runs")
 PRETRAINED = HOME / "pretrained" / "nottingham.safetensors"
 FORMAT = 4  # of the files below; one more whenever an older program could not read them
+OLDEST = 4  # that can still be read: the models before were others
 
 Record = dict[str, Any]
 
@@ -80,14 +81,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Record]:
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})["pianolstm"])
-            newer = record["format"] > FORMAT
+            version = int(record["format"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no dict
     except (KeyError, TypeError):
         raise InputError(f"{path}: not a file of this program (it has no settings in it)") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable weights file ({error})") from None
-    if newer:
+    if version > FORMAT:
         raise InputError(f"{path}: written by a newer version of this program; update it")
+    if version < OLDEST:
+        raise InputError(f"{path}: a model of an older version of this program; train it again")
     return tensors, record
 
 

@@ -8,6 +8,7 @@ note, held. Source: the Standard MIDI File 1.0, read and written by pretty_midi 
 
 import warnings
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,7 +85,7 @@ def roll_to_midi(
     frame_beats: float,
     bpm: float = SampleSettings.bpm,
     velocity: int = SampleSettings.velocity,
-    program: int = SampleSettings.program,
+    program: int = 0,
 ) -> pretty_midi.PrettyMIDI:
     """Return a roll, (T, 88) bool, column 0 = MIDI 21, as MIDI; a key held over frames is one note.
 
@@ -96,7 +97,7 @@ def roll_to_midi(
         frame_beats: length of a frame in beats.
         bpm: tempo, beats a minute.
         velocity: loudness of every note, 1 to 127.
-        program: General MIDI program, 0 to 127.
+        program: General MIDI program, 0 to 127; 0 = grand piano.
     """
     midi = pretty_midi.PrettyMIDI(resolution=TICKS_PER_BEAT, initial_tempo=bpm)
     instrument = pretty_midi.Instrument(program)
@@ -111,3 +112,20 @@ def roll_to_midi(
     midi.instruments.append(instrument)
     midi.text_events.append(pretty_midi.Text(END_OF_ROLL, end_of_roll))
     return midi
+
+
+def parse_program(text: str) -> int:
+    """Return the General MIDI program of a name, such as "Church Organ", or of a number, 0 to 127.
+
+    Raises:
+        InputError: it is neither; the message has the nearest names.
+    """
+    names = pretty_midi.constants.INSTRUMENT_MAP
+    if text.isdecimal() and int(text) < len(names):
+        return int(text)
+    plain = {name.lower(): number for number, name in enumerate(names)}
+    if text.strip().lower() in plain:
+        return plain[text.strip().lower()]
+    near = get_close_matches(text.lower(), plain, cutoff=0.4)
+    like = f", such as {' or '.join(names[plain[name]] for name in near)}" if near else ""
+    raise InputError(f"--program {text}: give a number from 0 to 127 or a General MIDI name{like}")

@@ -13,9 +13,9 @@ def best(frames: int) -> dict[str, Any]:
     """Return a recipe for a low NLL in minutes on 2 CPU cores.
 
     Drawn from single runs, by the valid splits of Nottingham and JSB Chorales;
-    `benchmarks/results.py ablation`, which takes it apart, has not been run yet. What depends on
-    the set depends on how many frames there are to learn from: the fewer, the more is dropped and
-    moved to other keys, and the sooner it has been learnt.
+    `benchmarks/results.py ablation`, which takes it apart, has not been run on it yet. What depends
+    on the set depends on how many frames there are to learn from: the fewer, the more is dropped
+    and moved to other keys, and the sooner it has been learnt.
 
     Args:
         frames: of the training split.

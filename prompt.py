@@ -14,7 +14,7 @@ import pretty_midi
 
 from files import InputError
 from keys import find_key, move, nearest_shift, parse_key
-from midi import midi_to_roll
+from midi import midi_to_roll, parse_program
 from settings import ALIGNED, LOWEST, K, SampleSettings
 
 
@@ -36,6 +36,7 @@ def read_prompt(settings: SampleSettings, frame_beats: float, dataset: str) -> P
     Raises:
         InputError: both primers, no readable one, or a key that can't be had.
     """
+    parse_program(settings.program)  # a wrong one is better known before anything is made
     if settings.primer_notes is not None and settings.primer_midi is not None:
         raise InputError("--primer_notes, --primer_midi: give one of them")
     if settings.primer_midi is None:

@@ -20,7 +20,7 @@ import scipy.io.wavfile
 from checkpoint import Record, read_json, write_json
 from files import InputError, whole_file
 from measures import Health, health
-from midi import held_notes, roll_to_midi
+from midi import held_notes, parse_program, roll_to_midi
 from page import Tune, write_page
 from picture import draw_roll
 from score import write_score
@@ -83,7 +83,8 @@ def write_formats(stem: Path, roll: np.ndarray, tune: int, origin: Origin) -> No
     """Write one roll in each of the formats."""
     settings, frame_beats = origin.settings, origin.record["frame_beats"]
     title = f"{origin.record['dataset']}, seed {origin.seed}, tune {tune}"
-    midi = roll_to_midi(roll, frame_beats, settings.bpm, settings.velocity, settings.program)
+    program = parse_program(settings.program)
+    midi = roll_to_midi(roll, frame_beats, settings.bpm, settings.velocity, program)
 
     def write_wav(path: Path) -> None:
         sound = synthesize(midi, seconds_of(roll, frame_beats, settings.bpm), origin.soundfont)

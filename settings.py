@@ -315,8 +315,8 @@ class SampleSettings(Group):
     key: str | None = setting(None, "move the result to this key: G, Bb, F#m")
     bpm: float = setting(120.0, "tempo in beats a minute", at_least=10, at_most=300)
     velocity: int = setting(80, "loudness of each note (MIDI velocity)", at_least=1, at_most=127)
-    program: int = setting(
-        0, "instrument (General MIDI program, 0 = grand piano)", at_least=0, at_most=127
+    program: str = setting(
+        "Acoustic Grand Piano", "instrument: a General MIDI program, by name or number, 0 to 127"
     )
 
 

@@ -98,12 +98,15 @@ def line(row: Row, folders: list[Path]) -> str:
     """Return a row of the table from the files of its runs."""
     results = [json.loads((folder / "results.json").read_text()) for folder in folders]
     valid, test = ([result[split]["nll"] for result in results] for split in ("valid", "test"))
-    first = [result["test"]["nll_first_frame_scored"] for result in results]
+    first, accuracy = (
+        statistics.mean(result["test"][name] for result in results)
+        for name in ("nll_first_frame_scored", "frame_accuracy")
+    )
     seconds = statistics.mean(float((folder / "seconds.txt").read_text()) for folder in folders)
     command = f"`python main.py {row.flags}".strip() + "`"
     seeds = ", ".join(folder.name for folder in folders)
     return (
-        f"| {command} | {seeds} | {mean(valid)} | {mean(test)} | {statistics.mean(first):.3f}"
+        f"| {command} | {seeds} | {mean(valid)} | {mean(test)} | {first:.3f} | {accuracy:.1%}"
         f" | {seconds / 60:.1f} min |"
     )
 
@@ -131,8 +134,8 @@ def main() -> None:
             ]
             for row in rows
         }
-        print("| command | seeds | valid | test | first frame scored | time |")
-        print("| --- | --- | --- | --- | --- | --- |")
+        print("| command | seeds | valid | test | first frame scored | frame accuracy | time |")
+        print("| --- | --- | --- | --- | --- | --- | --- |")
         for row in rows:
             print(line(row, [run.result() for run in runs[row.name]]), flush=True)
 

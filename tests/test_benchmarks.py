@@ -122,7 +122,7 @@ def finished_run(folder: Path, valid: float, test: float, seconds: int) -> Path:
     """Make the files that a table is written from."""
     folder.mkdir(parents=True)
     scores = {
-        split: {"nll": nll, "nll_first_frame_scored": nll + 1}
+        split: {"nll": nll, "nll_first_frame_scored": nll + 1, "frame_accuracy": nll / 10}
         for split, nll in (("valid", valid), ("test", test))
     }
     (folder / "results.json").write_text(json.dumps(scores))
@@ -140,10 +140,10 @@ def test_line_of_a_table_has_the_mean_of_its_seeds_and_how_far_they_lie_apart(
     ]
     assert results.line(results.Row("name", "--dataset jsb"), runs) == (
         "| `python main.py --dataset jsb` | 1, 2, 3 | 2.200 (2.000 to 2.500)"
-        " | 3.200 (3.000 to 3.500) | 4.200 | 2.0 min |"
+        " | 3.200 (3.000 to 3.500) | 4.200 | 32.0% | 2.0 min |"
     )
     assert results.line(results.Row("name", ""), runs[:1]) == (
-        "| `python main.py` | 1 | 2.000 | 3.000 | 4.000 | 1.0 min |"
+        "| `python main.py` | 1 | 2.000 | 3.000 | 4.000 | 30.0% | 1.0 min |"
     )
 
 

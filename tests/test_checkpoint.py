@@ -171,6 +171,8 @@ def damage(kind: str, path: Path) -> None:
             rewrite(path, {}, format="one")
         case "newer format":
             rewrite(path, {}, format=checkpoint.FORMAT + 1)
+        case "older format":
+            rewrite(path, {}, format=checkpoint.OLDEST - 1)
         case "no settings":
             rewrite(path, {}, model=None)
         case "settings not a dict":
@@ -219,6 +221,7 @@ def damage(kind: str, path: Path) -> None:
         "no format",
         "a format that is no number",
         "newer format",
+        "older format",
         "no settings",
         "settings not a dict",
         "unknown setting",
@@ -257,6 +260,13 @@ def test_newer_format_asks_for_an_update(tmp_path: Path) -> None:
     path = saved(tmp_path)
     damage("newer format", path)
     with pytest.raises(InputError, match=r"newer version.*update"):
+        load_model(path)
+
+
+def test_older_format_asks_for_another_training(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    damage("older format", path)
+    with pytest.raises(InputError, match=r"older version.*train"):
         load_model(path)
 
 

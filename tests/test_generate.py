@@ -245,7 +245,9 @@ def test_four_files_are_written_for_each_tune(tmp_path: Path) -> None:
 
 
 def test_settings_of_the_sound_reach_the_midi(tmp_path: Path) -> None:
-    (path,) = written(tmp_path, [roll_from({60}, {60})], bpm=90.0, velocity=33, program=19)
+    (path,) = written(
+        tmp_path, [roll_from({60}, {60})], bpm=90.0, velocity=33, program="Church Organ"
+    )
     midi = pretty_midi.PrettyMIDI(str(path))
     (instrument,) = midi.instruments
     assert instrument.program == 19

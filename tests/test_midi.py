@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from data import read
 from files import InputError
 from helpers import steps_of
-from midi import K, held_notes, midi_to_roll, roll_to_midi
+from midi import K, held_notes, midi_to_roll, parse_program, roll_to_midi
 from settings import DataSettings, SampleSettings
 
 EIGHTH = 240  # ticks, half a beat of 480
@@ -424,3 +424,23 @@ def test_the_benchmarks_midi_files_give_the_benchmarks_rolls(data_dir: Path) -> 
     theirs = Counter(up_to_transposition(roll) for roll in rolls)
     assert len(files) == len(rolls) == 173
     assert (ours & theirs).total() >= 159
+
+
+# ---- instruments ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "program"),
+    [("0", 0), ("127", 127), ("Church Organ", 19), (" violin ", 40), ("Acoustic Grand Piano", 0)],
+)
+def test_instruments_by_name_or_number(text: str, program: int) -> None:
+    assert parse_program(text) == program
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("128", "0 to 127"), ("-1", "0 to 127"), ("church", "Church Organ"), ("violine", "Violin")],
+)
+def test_what_is_no_instrument_is_refused_with_the_nearest(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=rf"^--program {text}: .*{words}"):
+        parse_program(text)

@@ -90,7 +90,7 @@ OTHER: dict[type[Group], dict[str, tuple[str, Any]]] = {
         "key": ("G", "G"),
         "bpm": ("90", 90.0),
         "velocity": ("127", 127),
-        "program": ("127", 127),
+        "program": ("127", "127"),
     },
     PlaySettings: {
         "seed": ("11", 11),
