@@ -147,31 +147,7 @@ def points_of(kernel: gaussian_kde) -> np.ndarray:
     return np.linspace(kernel.dataset.min() - reach, kernel.dataset.max() + reach, POINTS)
 
 
-# ---- table and picture ---------------------------------------------------------------------------
-
-
-def table(comparisons: Sequence[Comparison]) -> str:
-    """Return the comparisons as a Markdown table, a row for each; "-" for what is not defined."""
-
-    def cell(value: float) -> str:
-        return "-" if np.isnan(value) else f"{value:.3g}"
-
-    lines = [
-        "| measure | sampled: mean (sd) | real: mean (sd) | overlap | KL (nats) | tunes |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for row in comparisons:
-        unit = "distance of two tunes" if MEASURES[row.name].bins else MEASURES[row.name].unit
-        cells = [
-            f"{row.name} ({unit})",
-            f"{cell(row.sampled_mean)} ({cell(row.sampled_sd)})",
-            f"{cell(row.real_mean)} ({cell(row.real_sd)})",
-            "-" if np.isnan(row.overlap) else f"{row.overlap:.2f}",
-            "-" if np.isnan(row.divergence) else f"{row.divergence:.3f}",
-            f"{len(row.sampled)} / {len(row.real)}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+# ---- picture -------------------------------------------------------------------------------------
 
 
 def draw_measures(comparisons: Sequence[Comparison], title: str) -> Figure:

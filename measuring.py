@@ -14,10 +14,9 @@ import numpy as np
 from comparison import Comparison, compare, draw_measures
 from corpora import Corpus
 from files import whole_file
-from measures import COPY_WINDOW, MEASURES, health, known_windows, share_within
+from measures import COPY_WINDOW, MEASURES, copied_share, health
 
 BATCH = 32  # tunes sampled side by side
-SHARE_WANTED = 0.9  # of the ceiling's overlapping area
 
 
 def lengths_like(tunes: Sequence[np.ndarray], count: int) -> list[int]:
@@ -65,7 +64,11 @@ def compare_all(
 def table(
     sampled: Sequence[Comparison], ceiling: Sequence[Comparison], floor: Sequence[Comparison]
 ) -> str:
-    """Return the three comparisons as one Markdown table."""
+    """Return the three comparisons as one Markdown table; "-" for what is not defined."""
+
+    def cell(value: float, form: str) -> str:
+        return "-" if np.isnan(value) else format(value, form)
+
     lines = [
         "| measure | sampled | test | overlap | ceiling | floor | of the ceiling | KL |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -73,19 +76,22 @@ def table(
     for row, best, worst in zip(sampled, ceiling, floor, strict=True):
         unit = "distance of two tunes" if MEASURES[row.name].bins else MEASURES[row.name].unit
         share = row.overlap / best.overlap if best.overlap else np.nan
-        lines.append(
-            f"| {row.name} ({unit}) | {row.sampled_mean:.3g} ({row.sampled_sd:.3g})"
-            f" | {row.real_mean:.3g} ({row.real_sd:.3g}) | {row.overlap:.2f} | {best.overlap:.2f}"
-            f" | {worst.overlap:.2f} | {share:.2f} | {row.divergence:.3f} |"
-        )
+        overlaps = (row.overlap, best.overlap, worst.overlap, share)
+        cells = [
+            f"{row.name} ({unit})",
+            f"{cell(row.sampled_mean, '.3g')} ({cell(row.sampled_sd, '.3g')})",
+            f"{cell(row.real_mean, '.3g')} ({cell(row.real_sd, '.3g')})",
+            *(cell(value, ".2f") for value in overlaps),
+            cell(row.divergence, ".3f"),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def faults(sampled: Sequence[np.ndarray], corpus: Corpus) -> list[str]:
     """Return how many samples are silent or stuck, and how much of them is copied."""
-    known = known_windows(corpus.splits["train"])
-    copied = share_within(sampled, known, COPY_WINDOW)
-    usual = share_within(corpus.splits["valid"], known, COPY_WINDOW)
+    train, valid = corpus.splits["train"], corpus.splits["valid"]
+    copied, usual = copied_share(sampled, train), copied_share(valid, train)
     kinds = [line.split(":")[0] for roll in sampled for line in health(roll).warnings()]
     return [
         f"silent {kinds.count('silent')}, stuck {kinds.count('stuck')} of {len(sampled)} samples",

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import comparison
-from comparison import compare, compare_distances, compare_values, draw_measures, table
+from comparison import compare, compare_distances, compare_values, draw_measures
 from helpers import roll_from
 from measures import (
     MEASURES,
@@ -322,22 +322,11 @@ def test_a_tune_without_an_answer_is_left_out_and_counted() -> None:
 def test_too_few_tunes_can_not_be_compared(sampled: list[Roll], real: list[Roll]) -> None:
     rows = compare(sampled, real, 0.5)
     assert all(math.isnan(row.overlap) and math.isnan(row.divergence) for row in rows)
-    assert table(rows).count(" | - | - | ") == len(MEASURES)
 
 
 def test_beats_are_counted_by_the_length_of_a_frame() -> None:
     rows = {row.name: row for row in compare(ALIKE[:1], REAL[:2], 0.25)}
     assert rows["note length"].sampled_mean == mean_note_length(ALIKE[0], 0.25)
-
-
-def test_the_table_has_a_row_for_each_measure() -> None:
-    values = (np.array([[1.0], [3.0]]), np.array([[5.0], [5.0], [8.0]]))
-    row = table([compare_values("polyphony", *values)])
-    assert "\n| polyphony (notes a frame) | 2 (1) | 6 (1.41) | 0." in row
-    assert row.endswith(" | 2 / 3 |\n")
-    lines = table(compare(ALIKE[:3], REAL[:3], 0.5)).splitlines()
-    assert [line.split(" (")[0] for line in lines[2:]] == [f"| {name}" for name in MEASURES]
-    assert {line.count(" | ") for line in lines} == {5}
 
 
 def test_the_picture_has_a_panel_for_each_measure_with_both_sets_in_it() -> None:

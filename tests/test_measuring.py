@@ -92,6 +92,13 @@ def test_table_has_a_row_for_every_measure_with_its_share_of_the_ceiling(corpus:
         assert cells[6] == f"{sampled.overlap / ceiling.overlap:.2f}"
 
 
+def test_table_has_a_dash_for_what_is_not_defined(corpus: Corpus) -> None:
+    nothing, *others = compare_all([], corpus, seed=1)
+    for line in table(nothing, *others).splitlines()[2:]:
+        cells = line.strip("| ").split(" | ")
+        assert (cells[1], cells[3], cells[6], cells[7]) == ("- (-)", "-", "-", "-")
+
+
 def test_silent_stuck_and_copied_samples_are_counted(corpus: Corpus) -> None:
     copied = corpus.splits["train"][0]
     still, silent = roll_from(*[{60}] * 80), roll_from(*[set()] * 9, {60})
