@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import corpora
-from corpora import BENCHMARKS, Benchmark, load, load_path
+from corpora import BENCHMARKS, Benchmark, at_hand, load, load_path
 from data import fingerprint, read, write_npz
 from files import InputError
 from helpers import Splits, assert_frames, data_settings, mat_bytes, names_in
@@ -171,3 +171,28 @@ def test_the_real_sets_are_known_by_name_and_by_frames(
     assert [number for _, number in corpus.published]
     assert corpus.fingerprint == fingerprint(read(data_dir / pickle_name, 0.5)[0])
     assert load_path(data_dir / pickle_name, 0.125).name == dataset
+
+
+# ---- at hand -------------------------------------------------------------------------------------
+
+
+def test_what_is_at_hand_is_read_and_what_is_not_is_never_fetched(
+    tmp_path: Path, tiny: Benchmark, mat: bytes, few_chorales: list[int]
+) -> None:
+    assert at_hand(data_settings(tmp_path)) is None
+    assert at_hand(data_settings(tmp_path, dataset="chorales")) is None
+    assert at_hand(data_settings(tmp_path, data=str(tmp_path / "nowhere.pickle"))) is None
+    assert names_in(tmp_path) == few_chorales == []
+    (tmp_path / tiny.mat).write_bytes(mat)
+    for settings in (
+        data_settings(tmp_path),
+        data_settings(tmp_path, data=str(tmp_path / tiny.mat)),
+    ):
+        found = at_hand(settings)
+        assert found is not None
+        assert found.fingerprint == tiny.frames_sha256
+
+
+def test_what_is_at_hand_but_damaged_counts_as_not(tmp_path: Path, tiny: Benchmark) -> None:
+    (tmp_path / tiny.mat).write_bytes(b"damaged")
+    assert at_hand(data_settings(tmp_path)) is None
