@@ -8,7 +8,8 @@ et al. 2016, arXiv:1609.07843); a bias for each lag (Raffel et al. 2020, arXiv:1
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,23 @@ from torch.nn import functional
 from intervals import seen_from
 from settings import ModelSettings
 
+BLOCK = 64  # moments that are gathered before they are put to the older ones
+
 
 class Past(NamedTuple):
-    """What the memory holds of the tunes so far, oldest first."""
+    """What the memory holds of the tunes so far, oldest first.
 
-    keys: Tensor  # (B, S, V * A * D), what led up to each frame and the frame itself
-    frames: Tensor  # (B, S, K)
-    anchors: Tensor  # (B, S, V) int64, the key that each view of a frame is from
+    A moment is complete when the frame that followed it is known. The latest ones are kept apart
+    from the older, so that a step copies only those.
+    """
+
+    old_keys: Tensor  # (B, V * A, S, D), what led up to each moment, its own frame with it
+    old_there: Tensor  # (B, V, S, K), the frame that followed, as seen from that moment
+    keys: Tensor  # (B, V * A, S, D), the same of the latest moments
+    there: Tensor  # (B, V, S, K)
+    newest: Tensor  # (B, V * A, 1, D), the key of the moment whose next frame is not known yet
+    anchors: Tensor  # (B, 1, V) int64, what each view of it is seen from
+    heard: Tensor  # (B, match - 1, K), the last frames
 
 
 class Memory(nn.Module):
@@ -55,7 +66,7 @@ class Memory(nn.Module):
         super().__init__()
         self.span, self.match = settings.memory, settings.match
         self.views = settings.views
-        self.heads = settings.views * settings.heads
+        self.heads, self.head_size = settings.views * settings.heads, settings.head_size
         width = settings.heads * settings.head_size
         self.query = nn.Linear(settings.hidden_size, settings.views * width)
         self.key = nn.Linear(settings.hidden_size, settings.views * width)
@@ -80,43 +91,73 @@ class Memory(nn.Module):
         Returns:
             What the heads found for each frame, (B, T, H); and the past with these frames in it.
         """
-        length = hidden.shape[1]
         now = functional.pad(outer, (1, 0))[:, :, : self.views]  # (B, T, V), the first is key 0
-        if past is None:
-            past = Past(self.key(hidden[:, :0]), frames[:, :0], now[:, :0])
-        anchors = torch.cat([past.anchors, now], dim=1)  # (B, S, V)
-        frames = torch.cat([past.frames, frames], dim=1)  # (B, S, K)
-        recent = self.compare(frames, now)
-        query = self.query(hidden) + recent
-        keys = torch.cat([past.keys, self.key(hidden) + recent], dim=1)  # (B, S, V * A * D)
-        # The newest frame has no successor yet: its place is the empty slot's.
-        moments = functional.pad(keys[:, :-1], (0, 0, 0, 1))
-        followed = functional.pad(frames[:, 1:], (0, 0, 0, 1))
-        scores = self.by_head(query) @ self.by_head(moments).transpose(2, 3)  # (B, V * A, T, S)
-        scores = scores / math.sqrt(query.shape[2] // self.heads)
-        weights = (scores + self.lag_bias(length, keys.shape[1])).softmax(dim=3)
-        means = []
-        for view, attention in enumerate(weights.chunk(self.views, dim=1)):
-            there = seen_from(anchors[:, :, view], followed)  # (B, S, K)
-            mean = (attention.flatten(1, 2) @ there).unflatten(1, (-1, length))  # (B, A, T, K)
-            means.append(seen_from(-now[:, None, :, view], mean))
-        found = torch.cat(means, dim=1).transpose(1, 2).flatten(2)  # (B, T, V * A * K)
-        kept = max(self.span, self.match - 1)
-        past = Past(keys[:, -kept:], frames[:, -kept:], anchors[:, -kept:])
+        past = past or self.nothing(frames)
+        heard = torch.cat([past.heard, frames], dim=1)  # (B, match - 1 + T, K)
+        recent = self.compare(heard, now)
+        newest = torch.cat([past.newest, self.by_head(self.key(hidden) + recent)], dim=2)
+        anchors = torch.cat([past.anchors, now], dim=1)
+        # A frame completes the moment before it. A tune's first frame has none before.
+        complete = newest.shape[2] - 1
+        followed = frames[:, None, frames.shape[1] - complete :].expand(-1, self.views, -1, -1)
+        there = seen_from(anchors[:, :-1].transpose(1, 2), followed)  # (B, V, T, K)
+        keys = torch.cat([past.keys, newest[:, :, :-1]], dim=2)
+        there = torch.cat([past.there, there], dim=2)
+        query = self.by_head(self.query(hidden) + recent)
+        found = self.search(query, [past.old_keys, keys], [past.old_there, there])
+        found = seen_from(-now.transpose(1, 2)[:, :, None], found)  # (B, V, A, T, K)
+        found = found.flatten(1, 2).transpose(1, 2).flatten(2)  # (B, T, V * A * K)
+        older = past.old_keys, past.old_there
+        if keys.shape[2] >= BLOCK:
+            older = (
+                torch.cat([past.old_keys, keys], dim=2)[:, :, -self.span :],
+                torch.cat([past.old_there, there], dim=2)[:, :, -self.span :],
+            )
+            keys, there = keys[:, :, :0], there[:, :, :0]
+        heard = heard[:, frames.shape[1] :]
+        past = Past(*older, keys, there, newest[:, :, -1:], anchors[:, -1:], heard)
         return self.output(self.dropout(found)), past
 
-    def compare(self, frames: Tensor, now: Tensor) -> Tensor:
-        """Return what the heads make of the frames up to each of the newest T directly.
+    def nothing(self, frames: Tensor) -> Past:
+        """Return the past of tunes that begin with these frames, (B, T, K): silence."""
+        rows, keys = len(frames), frames.shape[2]
+        no_keys = frames.new_zeros(rows, self.heads, 0, self.head_size)
+        no_frames = frames.new_zeros(rows, self.views, 0, keys)
+        no_anchors = frames.new_zeros(rows, 0, self.views, dtype=torch.int64)
+        heard = frames.new_zeros(rows, self.match - 1, keys)
+        return Past(no_keys, no_frames, no_keys, no_frames, no_keys, no_anchors, heard)
+
+    def search(self, query: Tensor, keys: Sequence[Tensor], there: Sequence[Tensor]) -> Tensor:
+        """Return what followed where it sounded like now, as seen from there.
 
         Args:
-            frames: (B, S, K), the newest T last.
-            now: (B, T, V), where each view of those is from: of the frames before them too.
+            query: (B, V * A, T, D), of the newest T frames.
+            keys: blocks (B, V * A, S, D), oldest first, the last of them up to lag 1.
+            there: the same blocks of frames, (B, V, S, K).
+
+        Returns:
+            (B, V, A, T, K).
+        """
+        empty = query.new_zeros(*query.shape[:3], 1)  # scores
+        scores = torch.cat([*(query @ block.transpose(2, 3) for block in keys), empty], dim=3)
+        bias = self.lag_bias(query.shape[2], scores.shape[3])
+        weights = (scores / math.sqrt(self.head_size) + bias).softmax(dim=3)
+        weights = weights.unflatten(1, (self.views, -1)).flatten(2, 3)  # (B, V, A * T, S)
+        sizes = [block.shape[2] for block in there]
+        shares = weights.split([*sizes, 1], dim=3)[:-1]
+        found = sum(share @ block for share, block in zip(shares, there, strict=True))
+        return cast(Tensor, found).unflatten(2, (-1, query.shape[2]))
+
+    def compare(self, heard: Tensor, now: Tensor) -> Tensor:
+        """Return what the heads make of the frames up to each of T directly.
+
+        Args:
+            heard: (B, match - 1 + T, K), these T and the frames before them.
+            now: (B, T, V), where each view of the T is from: of the frames before them too.
 
         Returns:
             (B, T, V * A * D).
         """
-        window = now.shape[1] + self.match - 1
-        heard = functional.pad(frames, (0, 0, window, 0))[:, -window:]  # silence before the tune
         heard = heard.unfold(1, self.match, 1).transpose(2, 3)  # (B, T, match, K)
         made = [
             layer(self.dropout(seen_from(now[:, :, None, view], heard).flatten(2)))

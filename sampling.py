@@ -6,7 +6,8 @@ pure: all chance comes from the generators, one for each tune, so that a tune is
 others are drawn beside it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from model import DRAWS, FREELY, Choices, ChordHead, Head, PianoLSTM, draw
 from settings import K
 
 BLOCK = 64  # frames whose random numbers are drawn at once
+FEW = 16  # tunes side by side, up to which oneDNN's LSTM is slower than PyTorch's own
 
 # Draws the frame at time t: vectors (B, H), noise (B, K + 1), t -> (B, K) of 0 and 1.
 DrawFrame = Callable[[Tensor, Tensor, int], Tensor]
@@ -26,6 +28,21 @@ def generators_of(seed: int, count: int) -> list[torch.Generator]:
     """Return a generator for each tune, of streams that no other seed or tune shares."""
     seeds = (np.random.SeedSequence([seed, i]).generate_state(1, np.uint64) for i in range(count))
     return [torch.Generator().manual_seed(int(state[0] >> np.uint64(1))) for state in seeds]
+
+
+@contextmanager
+def quick_steps(tunes: int) -> Iterator[None]:
+    """Compute frame by frame without oneDNN if there are few tunes.
+
+    Its LSTM arranges the weights anew at each call, which takes longer than the step of a few rows:
+    a single tune is drawn two to four times as fast without.
+    """
+    # Not `flags`, the context manager for this: it sets TF32 too, and warns of that on a CPU.
+    before, *_ = torch.backends.mkldnn.set_flags(False if tunes <= FEW else None)
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(before)
 
 
 @torch.inference_mode()
@@ -58,15 +75,16 @@ def sample(
         heard = torch.cat([heard, primer.to(heard).expand(len(generators), -1, -1)], dim=1)
     drawn = torch.zeros(len(generators), frames, K, dtype=torch.bool, device=device)
     noise = heard.new_zeros(len(generators), 0, DRAWS)
-    hidden, state = model(heard)  # (B, T, H)
-    for t in range(frames):
-        if t % BLOCK == 0:
-            noise = torch.stack([torch.rand(BLOCK, DRAWS, generator=g) for g in generators])
-            noise = noise.to(device)  # (B, BLOCK, K + 1)
-        frame = draw_frame(hidden[:, -1], noise[:, t % BLOCK], t)
-        drawn[:, t] = frame > 0
-        hidden, state = model(frame[:, None], state)
-        on_frame()
+    with quick_steps(len(generators)):
+        hidden, state = model(heard)  # (B, T, H)
+        for t in range(frames):
+            if t % BLOCK == 0:
+                noise = torch.stack([torch.rand(BLOCK, DRAWS, generator=g) for g in generators])
+                noise = noise.to(device)  # (B, BLOCK, K + 1)
+            frame = draw_frame(hidden[:, -1], noise[:, t % BLOCK], t)
+            drawn[:, t] = frame > 0
+            hidden, state = model(frame[:, None], state)
+            on_frame()
     return drawn.cpu()
 
 

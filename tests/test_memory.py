@@ -8,13 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional
 
 from data import RollDataset
 from evaluation import evaluate
 from helpers import draw_frames
 from helpers_train import CPU, MEMORY, make_model, numpy_memory, rolls_of
 from intervals import outer_notes
-from memory import Memory, Past
+from memory import BLOCK, Memory
 from model import PianoLSTM, first_rows
 from settings import ModelSettings
 
@@ -59,8 +60,9 @@ def read_out(memory: Memory, hidden: Tensor, frames: Tensor, *cuts: int) -> Tens
     ("span", "match"), [(1, 1), (1, 4), (3, 5), (7, 3), (18, 3), (19, 3), (20, 3), (50, 30)]
 )
 def test_read_out_is_that_of_a_float64_loop_in_numpy(
-    span: int, match: int, views: int, heads: int
+    span: int, match: int, views: int, heads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("memory.BLOCK", 6)  # so that there are older moments in so short a tune
     memory = make_memory(memory=span, match=match, views=views, heads=heads)
     hidden, frames = draw_hidden(2, 20), draw_frames(40, K).reshape(2, 20, K)
     frames[0, :2] = frames[1, 6:9] = 0  # silence, at the start and later
@@ -111,8 +113,9 @@ def test_a_figure_is_recognised_on_another_degree_by_its_intervals_alone() -> No
     memory.query.weight.zero_()  # the frames alone are compared
     figure = torch.eye(K, dtype=torch.float64)[[0, 2, 1, 3]]
     frames = torch.cat([figure, figure.roll(2, dims=1)])[None]
-    anchors = torch.nn.functional.pad(outer_of(frames), (1, 0))
-    recent = memory.compare(frames, anchors)[0]
+    anchors = functional.pad(outer_of(frames), (1, 0))
+    silence = functional.pad(frames, (0, 0, 2, 0))
+    recent = memory.compare(silence, anchors)[0]
     by_key, *by_interval = recent.chunk(VIEWS, dim=1)  # (T, D) each
     for t in (2, 3):  # the moments whose last three frames are of the figure
         assert not torch.allclose(by_key[t], by_key[t + 4])
@@ -194,34 +197,40 @@ def test_weights_of_a_query_sum_to_one_and_reach_no_further_than_the_memory() ->
     span=st.integers(1, 12),
     match=st.integers(1, 8),
     pieces=st.lists(st.integers(1, 15), min_size=1, max_size=6),
+    block=st.integers(1, 20),
 )
 def test_cuts_change_nothing_however_short_the_memory(
-    span: int, match: int, pieces: list[int]
+    span: int, match: int, pieces: list[int], block: int
 ) -> None:
     memory, length = make_memory(memory=span, match=match), sum(pieces)
     hidden, frames = draw_hidden(2, length), draw_frames(2 * length, K).reshape(2, length, K)
     whole = read_out(memory, hidden, frames, length)
-    torch.testing.assert_close(read_out(memory, hidden, frames, *pieces), whole)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("memory.BLOCK", block)
+        torch.testing.assert_close(read_out(memory, hidden, frames, *pieces), whole)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("span", "match"), [(5, 3), (3, 6), (1, 1), (2, 3)])
-def test_the_past_is_bounded_and_is_the_newest(span: int, match: int) -> None:
-    memory, bound = make_memory(memory=span, match=match), max(span, match - 1)
+@pytest.mark.parametrize(("span", "match"), [(5, 3), (3, 6), (1, 1), (100, 3)])
+@pytest.mark.parametrize("piece", [1, 17, 63, 64, 65, 300])
+def test_the_past_is_bounded_and_is_the_newest(span: int, match: int, piece: int) -> None:
+    memory = make_memory(memory=span, match=match)
     hidden, frames = draw_hidden(2, 300), draw_frames(600, K).reshape(2, 300, K)
-    past: Past | None = None
-    for piece in (1, 17, 300):
-        past, done = None, 0
-        parts = [tensor.split(piece, 1) for tensor in (hidden, frames, outer_of(frames))]
-        for heard, read, outer in zip(*parts, strict=True):
-            _, past = memory(heard, read, outer, past)
-            done += read.shape[1]
-            assert past is not None
-            assert past.frames.shape == (2, min(done, bound), K)
-            assert past.keys.shape == (2, min(done, bound), 24)
-            assert past.anchors.shape == (2, min(done, bound), VIEWS)
-        assert past is not None
-        assert torch.equal(past.frames, frames[:, -bound:])
+    parts = [tensor.split(piece, 1) for tensor in (hidden, frames, outer_of(frames))]
+    past, done = None, 0
+    for heard, read, outer in zip(*parts, strict=True):
+        _, past = memory(heard, read, outer, past)
+        done += read.shape[1]
+        old, new = past.old_keys.shape[2], past.keys.shape[2]
+        assert min(done - 1, span) <= old + new < span + BLOCK
+        assert new < BLOCK
+        assert past.old_there.shape == (2, VIEWS, old, K)
+        assert past.there.shape == (2, VIEWS, new, K)
+        assert torch.equal(
+            past.heard, functional.pad(frames, (0, 0, 50, 0))[:, done + 51 - match : done + 50]
+        )
+    followed = torch.cat([past.old_there, past.there], dim=2)[:, 0]  # as keys
+    assert torch.equal(followed, frames[:, -followed.shape[1] :])
 
 
 @torch.no_grad()
@@ -235,7 +244,7 @@ def test_no_gradient_crosses_from_one_chunk_to_the_past() -> None:
     model = make_model(**MEMORY)
     earlier, later = draw_frames(24, 88).reshape(2, 2, 6, 88).float()
     _, state = model(earlier.requires_grad_())
-    assert state.past.keys.requires_grad
+    assert state.past.newest.requires_grad
     hidden, _ = model(later, first_rows(state, 2))
     hidden.sum().backward()
     assert earlier.grad is None
@@ -257,8 +266,8 @@ def test_evaluation_in_chunks_goes_on_with_the_past(monkeypatch: pytest.MonkeyPa
 def draw_repeats(half: int, generator: torch.Generator) -> Tensor:
     """Return tunes of one note a frame whose second half is the first, (16, 1 + 2 * half, 8)."""
     notes = torch.randint(8, (16, half), generator=generator)
-    tunes = torch.nn.functional.one_hot(notes.repeat(1, 2), 8).float()
-    return torch.nn.functional.pad(tunes, (0, 0, 1, 0))  # silence first
+    tunes = functional.one_hot(notes.repeat(1, 2), 8).float()
+    return functional.pad(tunes, (0, 0, 1, 0))  # silence first
 
 
 def nll_of_repeat(model: PianoLSTM, tunes: Tensor) -> Tensor:

@@ -140,7 +140,9 @@ def test_padding_changes_nothing_before_it(sizes: dict[str, Any], bptt: int) -> 
 
 def test_first_rows_keeps_these_rows_and_cuts_the_gradient() -> None:
     hidden = torch.arange(12.0).reshape(2, 3, 2).requires_grad_()
-    past = Past(hidden.reshape(3, 2, 2), hidden.reshape(3, 4, 1), torch.arange(9).reshape(3, 1, 3))
+    past = Past(
+        *(hidden.reshape(3, *shape) for shape in [(2, 2), (4,), (1, 4), (2, 1, 2)] + 3 * [(4, 1)])
+    )
     outer = torch.arange(6).reshape(3, 2)
     kept = first_rows(State(hidden, hidden * 10, outer, past), 2)
     assert kept is not None
@@ -148,12 +150,12 @@ def test_first_rows_keeps_these_rows_and_cuts_the_gradient() -> None:
     assert kept.cell.tolist() == [[[0, 10], [20, 30]], [[60, 70], [80, 90]]]
     assert kept.outer.tolist() == [[0, 1], [2, 3]]
     assert kept.past is not None
-    assert kept.past.keys.tolist() == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
-    assert kept.past.frames.tolist() == [[[0], [1], [2], [3]], [[4], [5], [6], [7]]]
-    assert kept.past.anchors.tolist() == [[[0, 1, 2]], [[3, 4, 5]]]
+    assert kept.past.old_keys.tolist() == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
+    assert kept.past.heard.tolist() == [[[0], [1], [2], [3]], [[4], [5], [6], [7]]]
+    assert [len(tensor) for tensor in kept.past] == 7 * [2]
     assert not any(tensor.requires_grad for tensor in tensors_of(kept))
     without = first_rows(State(hidden, hidden * 10, outer, None), 2)
-    assert [len(tensors_of(state)) for state in (without, kept)] == [3, 6]
+    assert [len(tensors_of(state)) for state in (without, kept)] == [3, 10]
     assert first_rows(None, 2) is None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from helpers import K, roll_from, steps_of
 from helpers_train import play_model
 from model import DRAWS, LIKELIEST, BernoulliHead, Choices, ChordHead
-from sampling import BLOCK, above, below, expected, freely, generators_of, sample
+from sampling import BLOCK, FEW, above, below, expected, freely, generators_of, sample
 
 LATENTS = [0, 4]  # the Bernoulli head, the chord head
 
@@ -35,9 +35,10 @@ def test_same_seed_samples_the_same_tunes(latent: int) -> None:
 @pytest.mark.parametrize("latent", LATENTS)
 def test_a_tune_is_the_same_in_any_company(latent: int) -> None:
     model, frames = play_model(latent, density=0.1), BLOCK + 6
-    together = sample(model, frames, generators_of(3, 9))
-    for i in (0, 4, 8):
-        alone = sample(model, frames, generators_of(3, 9)[i : i + 1])
+    many = generators_of(3, FEW + 1)
+    together = sample(model, frames, many)
+    for i in (0, 4, FEW):
+        alone = sample(model, frames, generators_of(3, len(many))[i : i + 1])
         assert torch.equal(alone[0], together[i])
     assert torch.equal(sample(model, 20, generators_of(3, 2)), together[:2, :20])
 
@@ -57,6 +58,7 @@ def test_sampling_is_pure() -> None:
     assert primer.all()
     assert all(torch.equal(tensor, weights[n]) for n, tensor in model.state_dict().items())
     assert all(tensor.grad is None for tensor in model.parameters())
+    assert torch.backends.mkldnn.enabled
 
 
 @pytest.mark.parametrize(("tunes", "frames"), [(1, 1), (1, 7), (3, 5)])
