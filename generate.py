@@ -5,6 +5,7 @@ python generate.py runs/20260101-120000-nottingham  from this run
 python generate.py weights.safetensors --num_samples 8 --temperature 0.9 --seed 7
 """
 
+import math
 import secrets
 import sys
 from collections.abc import Callable, Sequence
@@ -43,6 +44,7 @@ class Piece(NamedTuple):
     frames: int  # of new music
     draw_frame: DrawFrame
     back: int  # semitones that the result is moved by
+    max_hold: int = 0  # frames
 
 
 def free_piece(model: PianoLSTM, record: Record, settings: SampleSettings) -> Piece:
@@ -53,8 +55,8 @@ def free_piece(model: PianoLSTM, record: Record, settings: SampleSettings) -> Pi
     """
     frame_beats = record["frame_beats"]
     roll, back = read_prompt(settings, frame_beats, record["dataset"])
-    frames = count_frames(settings, frame_beats)
-    return Piece(roll, frames, freely(model.head, choices_of(settings)), back)
+    frames, max_hold = count_frames(settings, frame_beats), hold_frames(settings, frame_beats)
+    return Piece(roll, frames, freely(model.head, choices_of(settings)), back, max_hold)
 
 
 def piece_of(
@@ -110,12 +112,17 @@ def count_frames(settings: SampleSettings, frame_beats: float) -> int:
     return max(1, round(beats / frame_beats))
 
 
+def hold_frames(settings: SampleSettings, frame_beats: float) -> int:
+    """Return for how many frames of `frame_beats` beats a chord may be held; 0 = for ever."""
+    return math.ceil(settings.max_hold / frame_beats)
+
+
 def sample_rolls(
     model: PianoLSTM,
     piece: Piece,
     settings: SampleSettings,
     seed: int,
-    on_frame: Callable[[], Any] = lambda: None,
+    on_frames: Callable[[int], Any] = lambda _: None,
 ) -> list[np.ndarray]:
     """Sample the tunes that are asked for; return their rolls, what they start from included."""
     drawn = sample(
@@ -124,7 +131,8 @@ def sample_rolls(
         generators_of(seed, settings.num_samples),
         piece.draw_frame,
         primer=torch.from_numpy(piece.heard),
-        on_frame=on_frame,
+        max_hold=piece.max_hold,
+        on_frames=on_frames,
     )
     kept = piece.heard if settings.include_primer else piece.heard[:0]
     return [move(np.concatenate([kept, roll]), piece.back) for roll in drawn.numpy()]
@@ -176,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
     print(f"playing {path} (trained on {record['dataset']}) on {device}, seed {seed}")
     with tqdm(
-        total=piece.frames,
+        total=piece.frames * settings.num_samples,
         unit=" frames",
         leave=False,
         disable=None,  # none where nobody watches: no bars in log files
@@ -210,11 +218,13 @@ def measure_model(
         generators_of(seed, play.measure),
         freely(model.head, choices_of(settings)),
     )
+    max_hold = hold_frames(settings, record["frame_beats"])
     print(f"playing {play.measure} tunes of {path}, seed {seed}")
     with tqdm(total=play.measure, unit=" tunes", leave=False, disable=None) as bar:
 
         def draw(frames: int, tunes: list[int]) -> np.ndarray:
-            drawn = sample(model, frames, [generators[i] for i in tunes], draw_frame)
+            chance = [generators[i] for i in tunes]
+            drawn = sample(model, frames, chance, draw_frame, max_hold=max_hold)
             bar.update(len(tunes))
             return drawn.numpy()
 

@@ -45,7 +45,12 @@ def quick_steps(tunes: int) -> Iterator[None]:
         torch.backends.mkldnn.set_flags(before)
 
 
-@torch.inference_mode()
+def next_generator(generator: torch.Generator) -> torch.Generator:
+    """Return the source of chance of the tune after this one, however much was drawn from it."""
+    state = np.random.SeedSequence([generator.initial_seed(), 1]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
+
+
 def sample(
     model: PianoLSTM,
     frames: int,
@@ -53,39 +58,90 @@ def sample(
     draw_frame: DrawFrame | None = None,
     *,
     primer: Tensor | None = None,
-    on_frame: Callable[[], Any] = lambda: None,
+    max_hold: int = 0,
+    on_frames: Callable[[int], Any] = lambda _: None,
 ) -> Tensor:
-    """Draw tunes from the model.
+    """Draw music from the model.
+
+    Of how tunes go on after their end the model has heard nothing. It plays one that holds a chord
+    as at the end, and on, and on. So with `max_hold`, a tune that has stayed on one frame for so
+    long is over, and another one begins in its place.
 
     Args:
         model: in evaluation mode.
-        frames: new frames in each tune.
-        generators: B, on the CPU, one for each tune: the only source of chance.
+        frames: new frames in each row.
+        generators: B, on the CPU, one for each row: the only source of chance.
         draw_frame: how a frame is drawn; None = freely, as the model believes.
         primer: (T, 88) frames that the model hears first; None = silence alone.
-        on_frame: called after each frame, for a progress bar.
+        max_hold: frames; 0 = one tune, however long it holds.
+        on_frames: told of frames as they come, B * frames in all, for a progress bar.
 
     Returns:
         (B, frames, 88) bool, row = one frame, column 0 = MIDI 21; the primer is not in it.
     """
     draw_frame = draw_frame or freely(model.head)
-    device = next(model.parameters()).device
-    heard = torch.zeros(len(generators), 1, K, device=device)  # a tune starts from silence
+    music = torch.zeros(len(generators), frames, K, dtype=torch.bool)
+    sources, done = list(generators), torch.zeros(len(generators), dtype=torch.int64)
+    while len(rows := (done < frames).nonzero()[:, 0].tolist()):
+        wanted = frames - done[rows]
+        with quick_steps(len(rows)):
+            drawn, lengths = sample_tunes(
+                model,
+                wanted,
+                [sources[row] for row in rows],
+                draw_frame,
+                primer,
+                max_hold,
+                on_frames,
+            )
+        for row, tune, length in zip(rows, drawn, lengths.tolist(), strict=True):
+            music[row, done[row] : done[row] + length] = tune[:length]
+            sources[row] = next_generator(sources[row])
+        done[rows] += lengths
+        primer = None
+    return music
+
+
+@torch.inference_mode()
+def sample_tunes(
+    model: PianoLSTM,
+    wanted: Tensor,
+    generators: Sequence[torch.Generator],
+    draw_frame: DrawFrame,
+    primer: Tensor | None,
+    max_hold: int,
+    on_frames: Callable[[int], Any],
+) -> tuple[Tensor, Tensor]:
+    """Draw a tune for each row, until it is over or has the frames wanted of it, (B,).
+
+    Returns:
+        (B, T, 88) bool; and how many frames of each row are its tune, (B,) int64.
+    """
+    device, rows = next(model.parameters()).device, len(generators)
+    heard = torch.zeros(rows, 1, K, device=device)  # a tune starts from silence
     if primer is not None:
-        heard = torch.cat([heard, primer.to(heard).expand(len(generators), -1, -1)], dim=1)
-    drawn = torch.zeros(len(generators), frames, K, dtype=torch.bool, device=device)
-    noise = heard.new_zeros(len(generators), 0, DRAWS)
-    with quick_steps(len(generators)):
-        hidden, state = model(heard)  # (B, T, H)
-        for t in range(frames):
-            if t % BLOCK == 0:
-                noise = torch.stack([torch.rand(BLOCK, DRAWS, generator=g) for g in generators])
-                noise = noise.to(device)  # (B, BLOCK, K + 1)
-            frame = draw_frame(hidden[:, -1], noise[:, t % BLOCK], t)
-            drawn[:, t] = frame > 0
-            hidden, state = model(frame[:, None], state)
-            on_frame()
-    return drawn.cpu()
+        heard = torch.cat([heard, primer.to(heard).expand(rows, -1, -1)], dim=1)
+    longest, wanted = int(wanted.max()), wanted.to(device)
+    drawn = torch.zeros(rows, longest, K, dtype=torch.bool, device=device)
+    held, lengths, playing = torch.zeros_like(wanted), torch.zeros_like(wanted), wanted > 0
+    noise = heard.new_zeros(rows, 0, DRAWS)
+    hidden, state = model(heard)  # (B, T, H)
+    for t in range(longest):
+        if t % BLOCK == 0:
+            noise = torch.stack([torch.rand(BLOCK, DRAWS, generator=g) for g in generators])
+            noise = noise.to(device)  # (B, BLOCK, K + 1)
+        frame = draw_frame(hidden[:, -1], noise[:, t % BLOCK], t)
+        drawn[:, t] = frame > 0
+        lengths += playing
+        on_frames(int(playing.sum()))
+        held = torch.where((drawn[:, t] == drawn[:, t - 1]).all(dim=1), held + 1, 1)
+        playing &= lengths < wanted
+        if max_hold:
+            playing &= held < max_hold
+        if not bool(playing.any()):
+            break
+        hidden, state = model(frame[:, None], state)
+    return drawn.cpu(), lengths.cpu()
 
 
 def freely(head: Head, choices: Choices = FREELY) -> DrawFrame:

@@ -303,6 +303,12 @@ class SampleSettings(Group):
         at_most=1,
     )
     max_notes: int = setting(K, "notes that sound at once, at most", at_least=1, at_most=K)
+    max_hold: float = setting(
+        8.0,
+        "beats of one chord, or of silence, after which another tune begins; 0 = never",
+        at_least=0,
+        at_most=36_000,
+    )
     primer_notes: str | None = setting(
         None, "start from these: chords of one beat, as names or MIDI numbers, e.g. 'C4,E4,G4 67'"
     )

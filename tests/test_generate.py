@@ -30,7 +30,7 @@ from generate import (
 from helpers import RATE, K, roll_from
 from helpers_train import play_model
 from keys import move
-from measures import health, known_windows
+from measures import health, known_windows, longest_repeat
 from midi import midi_to_roll, roll_to_midi
 from model import Choices
 from samples import FORMATS, Origin, parse_formats, say, write_index, write_samples
@@ -76,7 +76,7 @@ def test_sampled_rolls_are_primer_and_tune() -> None:
     )
     calls: list[int] = []
     piece = free_piece(model, RECORD, wanted)
-    rolls = sample_rolls(model, piece, wanted, 5, lambda: calls.append(1))
+    rolls = sample_rolls(model, piece, wanted, 5, calls.append)
     primer = roll_from({60, 64}, {60, 64}, {67}, {67})
     drawn = sample(
         model,
@@ -89,7 +89,7 @@ def test_sampled_rolls_are_primer_and_tune() -> None:
     for roll, tune in zip(rolls, drawn.numpy(), strict=True):
         assert roll.dtype == bool
         assert np.array_equal(roll, np.concatenate([primer, tune]))
-    assert len(calls) == 6
+    assert sum(calls) == 12
 
 
 def test_notes_below_the_highest_have_its_temperature_unless_they_are_given_one() -> None:
@@ -110,6 +110,17 @@ def play(tmp_path: Path, latent: int = 4, **flags: Any) -> list[np.ndarray]:
     more = PlaySettings(**{n: v for n, v in flags.items() if n not in names})
     model = play_model(latent, density=0.3)
     return sample_rolls(model, piece_of(model, RECORD, wanted, more), wanted, 3)
+
+
+def test_a_chord_is_held_for_max_hold_beats_and_a_given_melody_for_as_long_as_it_likes(
+    tmp_path: Path,
+) -> None:
+    held = roll_from(*[{60}] * 12)
+    ends = [play(tmp_path, latent=0, temperature=0, beats=20.0, max_hold=n) for n in (1.5, 0)]
+    # The same likeliest tune begins again when the first has held a chord for three frames.
+    assert [longest_repeat(tunes[0]) for tunes in ends] == [3, 6]
+    harmonised = play(tmp_path, temperature=0, harmonize=held, match_key=False, max_hold=1.0)
+    assert all(roll[:, 60 - 21].all() for roll in harmonised)
 
 
 @pytest.mark.parametrize(

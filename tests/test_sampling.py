@@ -141,10 +141,68 @@ def test_temperature_zero_leaves_nothing_to_chance() -> None:
     assert first.any()
 
 
-def test_progress_is_told_frame_by_frame() -> None:
-    calls: list[int] = []
-    sample(play_model(), 9, generators_of(1, 3), on_frame=lambda: calls.append(1))
-    assert len(calls) == 9
+@pytest.mark.parametrize("max_hold", [0, 1, 3])
+def test_progress_is_told_of_every_frame_once(max_hold: int) -> None:
+    told: list[int] = []
+    model = play_model(0, density=0.005)  # silent two times of three
+    sample(model, 9, generators_of(1, 3), max_hold=max_hold, on_frames=told.append)
+    assert sum(told) == 27
+    assert told[0] == 3
+
+
+# ---- where a tune is over ------------------------------------------------------------------------
+
+
+class Settling(torch.nn.Module):
+    """A model that plays the keys 1, 2, 3, 3, 3, ... after silence, and 70, 71, 72, 72 after 69."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing = torch.nn.Parameter(torch.zeros(1))
+        self.head: Any = self
+
+    def forward(self, frames: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        return frames, state
+
+    def sample(self, hidden: Tensor, noise: Tensor, choices: Choices) -> Tensor:
+        last = hidden.argmax(dim=1)
+        return torch.nn.functional.one_hot(last + (last % 69 < 3), K).float()
+
+
+@pytest.mark.parametrize(
+    ("max_hold", "expected"),
+    [
+        (0, [70, 71, 72, 72, 72, 72, 72, 72, 72, 72]),
+        (2, [70, 71, 72, 72, 1, 2, 3, 3, 1, 2]),
+        (4, [70, 71, 72, 72, 72, 72, 1, 2, 3, 3]),
+        (7, [70, 71, 72, 72, 72, 72, 72, 72, 72, 1]),
+        (8, [70, 71, 72, 72, 72, 72, 72, 72, 72, 72]),
+    ],
+)
+def test_what_holds_for_too_long_is_over_and_another_tune_begins(
+    max_hold: int, expected: list[int]
+) -> None:
+    primer = torch.eye(K)[[69]]
+    model: Any = Settling()
+    drawn = sample(model, 10, generators_of(1, 2), primer=primer, max_hold=max_hold)
+    assert [drawn[row].int().argmax(dim=1).tolist() for row in range(2)] == [expected] * 2
+
+
+@settings(max_examples=20)
+@given(max_hold=st.integers(1, 8), frames=st.integers(1, 70), tunes=st.integers(1, 6))
+def test_the_next_tune_is_the_same_in_any_company(max_hold: int, frames: int, tunes: int) -> None:
+    model = play_model(0, density=0.005)
+    together = sample(model, frames, generators_of(3, tunes), max_hold=max_hold)
+    for i in {0, tunes - 1}:
+        alone = sample(model, frames, generators_of(3, tunes)[i : i + 1], max_hold=max_hold)
+        assert torch.equal(alone[0], together[i])
+    longer = sample(model, frames + 5, generators_of(3, tunes), max_hold=max_hold)
+    assert torch.equal(longer[:, :frames], together)
+
+
+def test_the_next_tune_is_another() -> None:
+    drawn = sample(play_model(0, density=0.05), 40, generators_of(3, 1), max_hold=1)[0]
+    assert len({bytes(frame.numpy()) for frame in drawn}) > 30
 
 
 # ---- a part that is given ------------------------------------------------------------------------

@@ -82,6 +82,7 @@ OTHER: dict[type[Group], dict[str, tuple[str, Any]]] = {
         "chord_temperature": ("0.7", 0.7),
         "top_p": ("0.9", 0.9),
         "max_notes": ("4", 4),
+        "max_hold": ("0", 0.0),
         "primer_notes": ("C4,E4 G4", "C4,E4 G4"),
         "primer_midi": ("a.mid", "a.mid"),
         "primer_beats": ("8", 8.0),
