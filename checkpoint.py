@@ -208,6 +208,22 @@ def use_machine(settings: MachineSettings) -> torch.device:
     return torch.device(name)
 
 
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """Return what to train in, "float32" or "bfloat16": as wanted, or what suits the device.
+
+    Args:
+        wanted: the setting `precision`.
+        device: that training is on.
+    """
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    return "bfloat16" if fast else "float32"
+
+
 # ---- runs ----------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import typing
 from typing import Any
 
-from settings import Group, plain
+from groups import Group, plain
 
 
 class Parser(argparse.ArgumentParser):

@@ -127,8 +127,9 @@ def train_run(settings_for: Callable[[int], Settings], *, named: bool, resumed: 
     datasets, corpus = datasets_of(corpus)
     settings = settings_for(int(datasets["train"].lengths.sum()))
     epochs = count_epochs(settings.train, datasets["train"].lengths)
+    precision = checkpoint.choose_precision(settings.train.precision, device)
     try:
-        train = replace(settings.train, epochs=epochs, steps=0)
+        train = replace(settings.train, epochs=epochs, steps=0, precision=precision)
     except ValueError as error:
         raise InputError(
             f"--steps {settings.train.steps}: too many for these data ({error})"
@@ -142,7 +143,8 @@ def train_run(settings_for: Callable[[int], Settings], *, named: bool, resumed: 
         raise InputError(f"--epochs: {len(trainer.history)} are done already; give as many or more")
     checkpoint.write_settings(folder, settings, {**identity(corpus), "device": str(device)})
     weights = sum(parameter.numel() for parameter in trainer.model.parameters())
-    print(f"training {weights:,} weights on {device}; files go to {folder}/")
+    numbers = "" if precision == "float32" else f" in {precision}"
+    print(f"training {weights:,} weights on {device}{numbers}; files go to {folder}/")
     try:
         status = 0 if trainer.fit() else 130
     except DivergedError as error:

@@ -260,8 +260,9 @@ class Trainer:
         for chunk in chunks(batch, self.settings.bptt, self.device):
             self.pause()
             rows = len(chunk.inputs)
-            hidden, state = self.model(chunk.inputs, first_rows(state, rows), shift[:rows])
-            nll = self.model.head.nll(hidden[chunk.scored], chunk.targets[chunk.scored])  # (F,)
+            with self.reduced_precision():
+                hidden, state = self.model(chunk.inputs, first_rows(state, rows), shift[:rows])
+                nll = self.model.head.nll(hidden[chunk.scored], chunk.targets[chunk.scored])  # (F,)
             self.optimizer.zero_grad()
             nll.mean().backward()
             if self.settings.clip:
@@ -271,6 +272,12 @@ class Trainer:
                 self.averaged.update_parameters(self.model)
             total += nll.detach().sum()
         return float(total)
+
+    def reduced_precision(self) -> torch.autocast:
+        """Return what computes in bfloat16 where that is safe, if the settings ask for it."""
+        reduced = self.settings.precision == "bfloat16"
+        # The weights change at every step, so that nothing is gained by keeping a copy of them.
+        return torch.autocast(self.device.type, torch.bfloat16, reduced, cache_enabled=False)
 
     def keep(self, history: Sequence[Epoch]) -> None:
         """Write the run's files as they stand after the last epoch of this history."""

@@ -16,8 +16,9 @@ from torch import Tensor
 from data import read
 from files import InputError
 from flags import Parser, add_flags
+from groups import Group
 from midi_folder import SPLITS
-from settings import DataSettings, Group
+from settings import DataSettings
 
 ROOT = Path(__file__).parent.parent
 K = 88

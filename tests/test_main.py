@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 
 import checkpoint
@@ -76,12 +77,15 @@ def test_every_flag_is_kept_in_settings_json(small_set):
         "velocity": 70, "program": "6", "primer_notes": "C4 E4,G4", "frame_beats": 0.25,
         "input_dropout": 0.2, "memory": 9, "views": 2, "heads": 2, "head_size": 3, "match": 5,
         "view_dropout": 0.3, "upper_layers": 1, "transpose": 0.5, "warmup": 0.25,
-        "weight_decay": 0.01, "average": 0.9,
+        "weight_decay": 0.01, "average": 0.9, "precision": "bfloat16", "max_hold": 4.0,
     }  # fmt: skip
     assert (
         call(main, "--data", small_set, "--run_dir=run", *(f"--{k}={v}" for k, v in flags.items()))
         == 0
     )
+    call(main, "--data", small_set, *SMALL, "--run_dir=auto")
+    chosen = json.loads(Path("auto/settings.json").read_text())["settings"]["train"]["precision"]
+    assert chosen == checkpoint.choose_precision("auto", torch.device("cpu"))
     groups = json.loads(Path("run/settings.json").read_text())["settings"]
     kept = {name: value for group in groups.values() for name, value in group.items()}
     assert flags.items() <= kept.items()

@@ -9,9 +9,10 @@ import pytest
 
 import main
 from flags import Parser, add_flags
+from groups import Group
 from helpers_main import SMALL, call, write_tunes
 from presets import PRESETS
-from settings import GROUPS, Group, ModelSettings, TrainSettings
+from settings import GROUPS, ModelSettings, TrainSettings
 
 SIZES = [flag for flag in SMALL if not flag.startswith("--epochs")]
 FRAMES = 180  # six tunes of 30, the training split of `tunes`

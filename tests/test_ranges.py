@@ -66,6 +66,7 @@ REFUSED: list[tuple[type[Group], str, str]] = [
     (TrainSettings, "weight_decay", "11"),
     (TrainSettings, "average", "1"),
     (TrainSettings, "average", "nan"),
+    (TrainSettings, "precision", "float16"),
     (RunSettings, "seed", "-1"),
     (RunSettings, "seed", str(2**63)),
     (MachineSettings, "device", "tpu"),

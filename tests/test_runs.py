@@ -11,6 +11,7 @@ import torch
 
 import checkpoint
 from checkpoint import (
+    choose_precision,
     find_weights,
     git_revision,
     new_run_dir,
@@ -204,6 +205,31 @@ def test_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, na
     with_devices(monkeypatch)
     with pytest.raises(InputError, match=f"^--device {name}: [^\n]*cpu"):
         use_machine(MachineSettings(name))
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "auto"),
+    [
+        ("cpu", {"amx_bf16": True}, "bfloat16"),
+        ("cpu", {"amx_bf16": False, "avx512_bf16": True}, "float32"),
+        ("cpu", {}, "float32"),  # another kind of processor
+        ("cuda", {"amx_bf16": True}, "float32"),  # a GPU before Ampere
+        ("cuda", {"ampere": True}, "bfloat16"),
+        ("mps", {"amx_bf16": True}, "float32"),
+    ],
+)
+def test_auto_is_bfloat16_only_where_there_are_matrix_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, device: str, there: dict[str, bool], auto: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: there)
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation: "ampere" in there or including_emulation,
+    )
+    assert choose_precision("auto", torch.device(device)) == auto
+    for wanted in ("float32", "bfloat16"):
+        assert choose_precision(wanted, torch.device(device)) == wanted
 
 
 def test_threads_are_as_many_as_asked_for_and_0_leaves_them() -> None:

@@ -70,6 +70,7 @@ OTHER: dict[type[Group], dict[str, tuple[str, Any]]] = {
         "warmup": ("0.3", 0.3),
         "weight_decay": ("0.1", 0.1),
         "average": ("0.99", 0.99),
+        "precision": ("bfloat16", "bfloat16"),
     },
     RunSettings: {"seed": ("0", 0), "run_dir": ("here", "here")},
     MachineSettings: {"device": ("cpu", "cpu"), "threads": ("2", 2)},

@@ -153,6 +153,28 @@ def test_clip_bounds_the_norm_and_keeps_the_direction(tmp_path: Path) -> None:
         assert torch.cosine_similarity(found[clip], free, dim=0).item() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("sizes", SIZES)
+def test_bfloat16_is_for_the_arithmetic_of_training_alone(
+    tmp_path: Path, sizes: dict[str, Any]
+) -> None:
+    rolls = rolls_of(30, 22, 9, density=0.1)
+    exact, rough, again = (
+        make_trainer(tmp_path, rolls=rolls, sizes=sizes, epochs=3, lr=0.01, precision=precision)
+        for precision in ("float32", "bfloat16", "bfloat16")
+    )
+    for trainer in (exact, rough, again):
+        trainer.fit()
+    assert all(weights.dtype == torch.float32 for weights in rough.model.parameters())
+    assert not same(weights_of(rough.model), weights_of(exact.model))
+    assert same(weights_of(rough.model), weights_of(again.model))
+    for epoch, expected in zip(rough.history, exact.history, strict=True):
+        assert epoch.train == pytest.approx(expected.train, rel=0.02)
+        assert epoch.valid == pytest.approx(expected.valid, rel=0.02)
+    valid = rough.validate(rough.model)
+    rough.settings = exact.settings
+    assert rough.validate(rough.model) == valid  # scoring does not mind what training does
+
+
 def test_epochs_is_the_number_of_passes(tmp_path: Path) -> None:
     for epochs in (1, 3):
         trainer = make_trainer(tmp_path / str(epochs), epochs=epochs)
