@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.io
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -159,6 +158,8 @@ def read_mat(path: Path) -> Splits:
     Raises:
         InputError: one of them is missing, or the file is damaged.
     """
+    import scipy.io  # here, as it takes a quarter second, and most files are others
+
     try:
         cells = scipy.io.loadmat(str(path), variable_names=[f"{split}data" for split in SPLITS])
         return {

@@ -4,6 +4,7 @@ The score is the negative log-likelihood (NLL) in nats per frame, all 88 keys of
 pooled over all frames of a split (the rule of Boulanger-Lewandowski et al. 2012).
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from data import RollDataset, batches, chunks
 from model import DRAWS, LIKELIEST, PianoLSTM, first_rows
+from settings import K
 
 EVAL_BATCH = 32  # tunes; a matter of speed and memory alone
 EVAL_CHUNK = 128  # frames; likewise
@@ -83,26 +85,33 @@ class Baselines:
 
     def __init__(self, train: RollDataset) -> None:
         """Count; one more on either side keeps every probability off 0 and 1 (Laplace's rule)."""
-        frames = train.frames.double()
-        self.marginals = (frames.sum(dim=0) + 1) / (len(frames) + 2)  # (K,) p(key sounds)
-        before, after = pairs(train)
-        held = (after[before] > 0).double()
-        struck = (after[~before] > 0).double()
-        self.p_held = float((held.sum() + 1) / (len(held) + 2))  # p(sounds | sounded)
-        self.p_struck = float((struck.sum() + 1) / (len(struck) + 2))  # p(sounds | was silent)
+        sounding = train.frames.sum(dim=0).double()
+        self.marginals = (sounding + 1) / (len(train.frames) + 2)  # (K,) p(key sounds)
+        rose, fell, held, silent = changes(train)
+        self.p_held = (held + 1) / (held + fell + 2)  # p(sounds | sounded)
+        self.p_struck = (rose + 1) / (rose + silent + 2)  # p(sounds | was silent)
 
     def marginal(self, dataset: RollDataset) -> float:
         """Return the NLL of "always the average frame": each key by itself, with its frequency."""
         _, after = pairs(dataset)
-        sounding = after.double().mean(dim=0)  # (K,)
+        sounding = after.sum(dim=0).double() / len(after)  # (K,)
         p = self.marginals
         return float(-(sounding * p.log() + (1 - sounding) * (1 - p).log()).sum())
 
     def copy_previous(self, dataset: RollDataset) -> float:
         """Return the NLL of "the frame before again", either kind of change at its own rate."""
-        before, after = pairs(dataset)
-        p = torch.where(before, self.p_held, self.p_struck).double()
-        return float(-torch.where(after, p, 1 - p).log().sum() / len(after))
+        rose, fell, held, silent = changes(dataset)
+        nll = -held * math.log(self.p_held) - fell * math.log(1 - self.p_held)
+        nll -= rose * math.log(self.p_struck) + silent * math.log(1 - self.p_struck)
+        return nll * K / (rose + fell + held + silent)
+
+
+def changes(dataset: RollDataset) -> tuple[int, int, int, int]:
+    """Count, over all keys, from one frame to the next: begins, ends, sounds on, stays silent."""
+    before, after = pairs(dataset)
+    counts = torch.bincount((2 * before.byte() + after.byte()).flatten(), minlength=4)
+    silent, rose, fell, held = counts.tolist()
+    return rose, fell, held, silent
 
 
 def pairs(dataset: RollDataset) -> tuple[Tensor, Tensor]:

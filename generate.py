@@ -23,7 +23,6 @@ from files import InputError, make_folder, run_program
 from flags import Parser, add_flags
 from keys import move
 from measures import known_windows
-from measuring import lengths_like, measure, sample_lengths
 from model import Choices, ChordHead, PianoLSTM
 from prompt import in_key, read_part, read_prompt
 from samples import Origin, parse_formats, say, write_index, write_samples
@@ -208,6 +207,9 @@ def measure_model(
     given: bool,
 ) -> int:
     """Compare many tunes with the test split, of its tunes' lengths or the one `given`."""
+    # Here, as SciPy's statistics take a second to load, and all else is ready to start by then.
+    from measuring import lengths_like, measure, sample_lengths
+
     corpus = load(data_of(path, record, {}), named=True)
     if corpus.fingerprint != record["fingerprint"]:
         raise InputError(f"{path}: its data are not at hand; put them where they were")

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pretty_midi
-import scipy.io.wavfile
 
 from checkpoint import Record, read_json, write_json
 from files import InputError, whole_file
@@ -87,6 +86,8 @@ def write_formats(stem: Path, roll: np.ndarray, tune: int, origin: Origin) -> No
     midi = roll_to_midi(roll, frame_beats, settings.bpm, settings.velocity, program)
 
     def write_wav(path: Path) -> None:
+        import scipy.io.wavfile  # here, as it takes a quarter second, which a start can do without
+
         sound = synthesize(midi, seconds_of(roll, frame_beats, settings.bpm), origin.soundfont)
         scipy.io.wavfile.write(path, SAMPLE_RATE, sound)
 

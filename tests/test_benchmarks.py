@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import calibrate, results
+from benchmarks import calibrate, results, speed
 from benchmarks.calibrate import PUBLISHED, RECIPES, Recipe, Result, plateau, tune_loss
 from corpora import BENCHMARKS, Corpus
 from data import RollDataset, collate
@@ -166,3 +166,66 @@ def test_flags_of_every_row_are_flags_of_the_program(row: results.Row) -> None:
 def test_rows_of_a_table_have_names_of_their_own() -> None:
     for rows in results.TABLES.values():
         assert len({row.name for row in rows}) == len(rows)
+
+
+# ---- speed ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "met"),
+    [
+        (speed.Row("a", 50.0, "s"), None),
+        (speed.Row("a", 50.0, "s", at_most=50.0), True),
+        (speed.Row("a", 51.0, "s", at_most=50.0), False),
+        (speed.Row("a", 9e9, "frames/s", 0.9, "b", at_least=0.9), True),
+        (speed.Row("a", 9e9, "frames/s", 0.89, "b", at_least=0.9), False),
+        (speed.Row("a", 9e9, "frames/s", 0.89, "b"), None),
+    ],
+)
+def test_a_target_is_of_the_ratio_where_there_is_one(row: speed.Row, met: bool | None) -> None:
+    assert row.met is met
+    assert row.cells()[-2] == {True: "yes", False: "NO", None: ""}[met]
+
+
+def test_what_is_compared_runs_by_turns_and_the_median_counts() -> None:
+    calls: list[str] = []
+    speeds = {"a": iter([1e9, 3.0, 1.0, 7.0]), "b": iter([0.0, 5.0, 6.0, 6.0])}
+
+    def run(name: str) -> float:
+        calls.append(name)
+        return next(speeds[name])
+
+    medians = speed.in_turns({name: lambda name=name: run(name) for name in speeds}, 3)  # type: ignore[misc]
+    assert medians == {"a": 3.0, "b": 6.0}  # the first round warms up
+    assert calls == ["a", "b"] * 4
+
+
+def test_every_part_of_the_table_is_measured(
+    corpus: Corpus,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(speed.corpora, "load", lambda *_, **__: corpus)
+    monkeypatch.setattr(speed, "STREAMS", {1: 3, 2: 2})
+    flags = [
+        "--only",
+        "train",
+        "sample",
+        "original",
+        "--rounds=1",
+        "--json",
+        f"--data_dir={tmp_path}",
+    ]
+    status = speed.main(flags)
+    rows = json.loads(capsys.readouterr().out)
+    assert all(row["value"] > 0 for row in rows)
+    assert status == any(row["met"] is False for row in rows)
+    names = {row["name"] for row in rows if row["ratio"] is not None}
+    assert names >= {
+        *(f"train: {head}, {precision}" for head in ("independent keys", "chord head")
+          for precision in ("float32", "bfloat16")),
+        "train: --preset best, float32",
+        *(f"sample {n}: {head}" for n in (1, 2) for head in ("independent keys", "chord head")),
+        "original: ours",
+    }  # fmt: skip

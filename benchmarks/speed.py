@@ -1,0 +1,399 @@
+"""How fast is it, beside the least that the same arithmetic takes, and beside the original's way?
+
+    python benchmarks/speed.py                     every row; some minutes on 2 idle CPU cores
+    python benchmarks/speed.py --only train        the rows of these names alone
+    python benchmarks/speed.py --json              for machines
+    python benchmarks/speed.py --device cuda       on a GPU
+
+Everything is measured in one run, what is compared in turns, and of several rounds the median
+counts: on another machine frames per second are others, ratios hardly. Nothing else should run
+meanwhile. The exit status is 1 if a target is missed.
+
+The bare loop is what the default recipe can't do without: Linear, LSTM, Linear, binary
+cross-entropy, Adam on one fixed batch of noise; for sampling, the same layers and one Bernoulli
+draw a frame. It reads no data, pads nothing, clips nothing, logs nothing.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pretty_midi
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import corpora
+from checkpoint import choose_precision, use_machine
+from data import RollDataset
+from files import run_program
+from flags import Parser
+from groups import Group
+from midi import roll_to_midi
+from model import PianoLSTM
+from presets import PRESETS
+from sampling import generators_of, quick_steps, sample
+from settings import DataSettings, K, MachineSettings, ModelSettings, TrainSettings
+from train import Trainer
+
+HOME = Path(__file__).resolve().parent.parent
+RECIPE, SIZES = TrainSettings(), ModelSettings()
+STREAMS = {1: 1500, 16: 800, 64: 400, 256: 150}  # tunes side by side: frames of each
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was measured, and what it is held to."""
+
+    name: str
+    value: float
+    unit: str
+    ratio: float | None = None  # to the row it is compared with
+    beside: str = ""
+    at_least: float | None = None  # of the ratio, or of the value if there is none
+    at_most: float | None = None
+    remark: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is met; None without one."""
+        value = self.value if self.ratio is None else self.ratio
+        if self.at_least is not None:
+            return value >= self.at_least
+        return None if self.at_most is None else value <= self.at_most
+
+    def cells(self) -> list[str]:
+        """Return the row as the table has it."""
+        bounds = {"at least": self.at_least, "at most": self.at_most}
+        target = " ".join(
+            f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None
+        )
+        met = {True: "yes", False: "NO", None: ""}[self.met]
+        value = f"{self.value:,.{0 if self.value >= 100 else 2}f} {self.unit}"
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f} of {self.beside}"
+        return [self.name, value, ratio, target, met, self.remark]
+
+
+def in_turns(runs: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Run each by turns, once to warm up and then `rounds` times; return the medians."""
+    speeds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(rounds + 1):
+        for name, run in runs.items():
+            print(f"\r{name:60}", end="", file=sys.stderr, flush=True)
+            speed = run()
+            if number:
+                speeds[name].append(speed)
+    print("\r", end="", file=sys.stderr)
+    return {name: statistics.median(values) for name, values in speeds.items()}
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+class Bare(nn.Module):
+    """The layers of the default recipe with independent keys, and nothing else."""
+
+    def __init__(self, sizes: ModelSettings) -> None:
+        """Make the layers."""
+        super().__init__()
+        self.embedding = nn.Linear(K, sizes.embed_size)
+        self.lstm = nn.LSTM(sizes.embed_size, sizes.hidden_size, sizes.layers, batch_first=True)
+        self.logits = nn.Linear(sizes.hidden_size, K)
+
+    def forward(
+        self, frames: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return logits (B, T, K) and the state, given frames (B, T, K)."""
+        hidden, state = self.lstm(self.embedding(frames), state)
+        return self.logits(hidden), state
+
+
+def bare_training(
+    sizes: ModelSettings, precision: str, frames: int, device: torch.device
+) -> Callable[[], float]:
+    """Return what trains the bare loop on about so many frames, and gives frames per second."""
+    model, noise = Bare(sizes).to(device), torch.rand(RECIPE.batch_size, RECIPE.bptt + 1, K)
+    batch = (noise < 0.05).float().to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RECIPE.lr)
+    size = RECIPE.batch_size * RECIPE.bptt
+
+    def run() -> float:
+        began, steps = time.perf_counter(), max(frames // size, 1)
+        loss = torch.zeros(())
+        for _ in range(steps):
+            with torch.autocast(
+                device.type, torch.bfloat16, precision == "bfloat16", cache_enabled=False
+            ):
+                logits, _ = model(batch[:, :-1])
+                loss = functional.binary_cross_entropy_with_logits(logits, batch[:, 1:])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        loss.item()  # a GPU is done only then
+        return steps * size / (time.perf_counter() - began)
+
+    return run
+
+
+def our_training(
+    sizes: ModelSettings, recipe: TrainSettings, dataset: RollDataset, device: torch.device
+) -> Callable[[], float]:
+    """Return what trains an epoch as main.py does, without scoring, and gives frames per second."""
+    model = PianoLSTM(sizes)
+    model.head.set_marginals(torch.full((K,), 0.04))
+    trainer = Trainer(
+        model.to(device), dataset, lambda model: 0.0, recipe, 1, device, Path(), record={}
+    )
+    epoch = iter(range(1, 10**6))
+    return lambda: trainer.epoch(next(epoch)).frames_per_second
+
+
+def chosen(preset: dict[str, Any], group: type[Group]) -> dict[str, Any]:
+    """Return the values of a preset that are settings of this group."""
+    return {field.name: preset[field.name] for field in fields(group) if field.name in preset}
+
+
+def training(
+    train: list[np.ndarray], rounds: int, device: torch.device, large: ModelSettings | None
+) -> Iterator[Row]:
+    """Compare epochs with the bare loop: both heads, both precisions, the preset."""
+    whole, eighth = RollDataset(train), RollDataset(train[::8])
+    preset = PRESETS["best"](len(whole.frames))
+    best_sizes = ModelSettings(**chosen(preset, ModelSettings))
+    best_recipe = TrainSettings(**chosen(preset, TrainSettings))
+    independent = ModelSettings(latent_size=0)
+    runs, frames = {}, len(whole.frames)
+    for precision in ("float32", "bfloat16"):
+        recipe = TrainSettings(precision=precision)
+        runs[f"bare loop, {precision}"] = bare_training(SIZES, precision, frames, device)
+        runs[f"independent keys, {precision}"] = our_training(independent, recipe, whole, device)
+        runs[f"chord head, {precision}"] = our_training(SIZES, recipe, whole, device)
+        if large:
+            runs[f"bare loop, large, {precision}"] = bare_training(large, precision, frames, device)
+            runs[f"chord head, large, {precision}"] = our_training(large, recipe, whole, device)
+    runs["--preset best, float32"] = our_training(best_sizes, best_recipe, eighth, device)
+    speeds = in_turns(runs, rounds)
+    has_units = choose_precision("auto", device) == "bfloat16"
+    on_cpu = device.type == "cpu"
+    targets = {
+        "independent keys, float32": 0.9 if on_cpu else 0.7,
+        "chord head, float32": 0.65 if on_cpu else 0.7,
+        "chord head, bfloat16": 1.2 if on_cpu and has_units else None,
+        "chord head, large, float32": 0.7,
+    }
+    for name, speed in speeds.items():
+        beside = "bare loop, large, float32" if "large" in name else "bare loop, float32"
+        bare = name.startswith("bare loop") and name.endswith("float32")
+        remark = "" if has_units or "bfloat16" not in name else "no matrix units for bfloat16 here"
+        yield Row(
+            f"train: {name}", speed, "frames/s", None if bare else speed / speeds[beside],
+            beside, None if bare else targets.get(name), remark=remark,
+        )  # fmt: skip
+
+
+# ---- sampling ------------------------------------------------------------------------------------
+
+
+def bare_sampling(streams: int, frames: int, device: torch.device) -> Callable[[], float]:
+    """Return what draws frames from the bare layers, step by step, and gives frames per second."""
+    model = Bare(SIZES).eval().to(device)
+
+    @torch.inference_mode()
+    def run() -> float:
+        began = time.perf_counter()
+        frame, state = torch.zeros(streams, 1, K, device=device), None
+        with quick_steps(streams):  # it is to have the same advantage
+            for _ in range(frames):
+                logits, state = model(frame, state)
+                frame = torch.bernoulli(torch.sigmoid(logits))
+        frame.sum().item()
+        return streams * frames / (time.perf_counter() - began)
+
+    return run
+
+
+def our_sampling(
+    sizes: ModelSettings, streams: int, frames: int, device: torch.device
+) -> Callable[[], float]:
+    """Return what draws tunes as generate.py does, and gives frames per second."""
+    model = PianoLSTM(sizes).eval()
+    model.head.set_marginals(torch.full((K,), 0.04))  # three to four notes a frame
+    model.to(device)
+
+    def run() -> float:
+        began = time.perf_counter()
+        sample(model, frames, generators_of(1, streams))
+        return streams * frames / (time.perf_counter() - began)
+
+    return run
+
+
+def sampling(rounds: int, device: torch.device) -> Iterator[Row]:
+    """Compare drawing tunes, one and many side by side, with the bare steps."""
+    targets = {(1, 0): 0.85, (64, 0): 0.85, (1, 16): 0.4, (64, 16): 0.5}
+    if device.type != "cpu":
+        targets = {}
+    for streams, count in STREAMS.items():
+        runs = {"bare": bare_sampling(streams, count, device)}
+        for latent in (0, SIZES.latent_size):
+            sizes = ModelSettings(latent_size=latent)
+            runs[str(latent)] = our_sampling(sizes, streams, count, device)
+        speeds = in_turns(runs, rounds)
+        yield Row(f"sample {streams}: bare steps", speeds["bare"], "frames/s")
+        for latent, name in ((0, "independent keys"), (SIZES.latent_size, "chord head")):
+            speed = speeds[str(latent)]
+            yield Row(
+                f"sample {streams}: {name}", speed, "frames/s", speed / speeds["bare"],
+                "bare steps", targets.get((streams, latent)),
+            )  # fmt: skip
+
+
+# ---- whole commands ------------------------------------------------------------------------------
+
+FIRST_STEP = """
+import os, sys, time
+import torch
+print(time.time(), flush=True)
+def step(self, closure=None):
+    print(time.time(), flush=True)
+    os._exit(0)
+torch.optim.AdamW.step = step
+import main
+main.main(sys.argv[1:])
+"""
+
+
+def start(data_dir: str, rounds: int, device: torch.device) -> Iterator[Row]:
+    """Time main.py from the command to its first optimizer step."""
+    imports, firsts = [], []
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-c", FIRST_STEP, f"--data_dir={data_dir}"]
+            command += [f"--run_dir={folder}/run", f"--device={device.type}"]
+            began = time.time()
+            lines = subprocess.run(
+                command, cwd=HOME, check=True, capture_output=True, text=True
+            ).stdout.splitlines()
+            imports.append(float(lines[0]) - began)
+            firsts.append(float(lines[-1]) - began)
+    yield Row("start: import torch", statistics.median(imports), "s")
+    first = statistics.median(firsts)
+    yield Row("start: to the first optimizer step", first, "s", at_most=3.5)
+
+
+def memory(data_dir: str, device: torch.device) -> Iterator[Row]:
+    """Measure the peak memory of the default run, one epoch of it, scored and played."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(HOME / "main.py"), "--epochs=1", f"--data_dir={data_dir}"]
+        command += [f"--run_dir={folder}/run", f"--device={device.type}"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+    kib = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)  # macOS counts bytes
+    yield Row("memory: peak of the default run", kib / 1024, "MiB", at_most=700)
+
+
+# ---- the original's way --------------------------------------------------------------------------
+
+
+class ParsedEachTime(Dataset[Tensor]):
+    """Tunes as MIDI files, each parsed whenever it is asked for, as the original has them."""
+
+    def __init__(self, files: list[Path]) -> None:
+        """Take the files."""
+        self.files = files
+
+    def __len__(self) -> int:
+        """Return the number of tunes."""
+        return len(self.files)
+
+    def __getitem__(self, i: int) -> Tensor:
+        """Return tune i, (T, 88) float32."""
+        midi = pretty_midi.PrettyMIDI(str(self.files[i]))
+        return torch.from_numpy(midi.get_piano_roll(fs=4)[21:109].T > 0).float()
+
+
+def original(train: list[np.ndarray], device: torch.device) -> Iterator[Row]:
+    """Compare an epoch with one of the original's way: whole tunes, padded to the longest."""
+    dataset = RollDataset(train)
+    ours = our_training(ModelSettings(latent_size=0), RECIPE, dataset, device)
+    ours()
+    model = Bare(SIZES).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RECIPE.lr)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"{i}.mid") for i in range(len(train))]
+        for roll, file in zip(train, files, strict=True):
+            roll_to_midi(roll, 0.5).write(str(file))
+        loader = DataLoader(
+            ParsedEachTime(files), RECIPE.batch_size, shuffle=True,
+            collate_fn=lambda tunes: pad_sequence(tunes, batch_first=True),
+        )  # fmt: skip
+        began = time.perf_counter()
+        for batch in loader:
+            logits, _ = model(batch[:, :-1].to(device))
+            loss = functional.binary_cross_entropy_with_logits(logits, batch[:, 1:].to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        theirs = len(dataset.frames) / (time.perf_counter() - began)
+    yield Row("original: its way of batching", theirs, "frames/s")
+    speed = ours()
+    yield Row("original: ours", speed, "frames/s", speed / theirs, "it", at_least=20)
+
+
+# ---- the table -----------------------------------------------------------------------------------
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print the table, return 1 if a target is missed."""
+    parser = Parser(prog="speed.py", description="Measure speed beside the least that is needed.")
+    parser.add_argument(
+        "--only", nargs="+", choices=("train", "sample", "start", "memory", "original"),
+        default=("train", "sample", "start", "memory", "original"),
+    )  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=5, help="the median of how many (default: 5)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = PyTorch's choice")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda", "mps"))
+    parser.add_argument("--large", action="store_true", help="3 layers of 2048 too, for GPUs")
+    parser.add_argument("--data_dir", default=DataSettings().data_dir, help="where Nottingham is")
+    parser.add_argument("--json", action="store_true", help="print JSON, no table")
+    flags = parser.parse_args(argv)
+    device = use_machine(MachineSettings(flags.device, flags.threads))
+    corpus = corpora.load(DataSettings(data_dir=flags.data_dir), named=True)
+    train = corpus.splits["train"]
+    large = ModelSettings(hidden_size=2048, layers=3) if flags.large else None
+    parts = {
+        "train": lambda: training(train, flags.rounds, device, large),
+        "sample": lambda: sampling(flags.rounds, device),
+        "start": lambda: start(flags.data_dir, flags.rounds, device),
+        "memory": lambda: memory(flags.data_dir, device),
+        "original": lambda: original(train, device),
+    }
+    rows = [row for name in flags.only for row in parts[name]()]
+    if flags.json:
+        print(json.dumps([{**asdict(row), "met": row.met} for row in rows], indent=2))
+    else:
+        print("| what | speed | beside it | target | met | |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        for row in rows:
+            print(f"| {' | '.join(row.cells())} |")
+    return 1 if any(row.met is False for row in rows) else 0
+
+
+if __name__ == "__main__":
+    run_program(main)
