@@ -201,8 +201,10 @@ class SampleSettings(Group):
         at_least=0,
         at_most=100,
     )
+    # Chosen on the valid splits of Nottingham and JSB Chorales: samples come closer to real tunes
+    # by the measures in which they were furthest off (number and range of pitches, repeats).
     top_p: float = setting(
-        1.0,
+        0.99,
         "draw only from the likeliest choices that have this probability together (Holtzman et al."
         " 2020)",
         above=0,

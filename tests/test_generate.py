@@ -93,8 +93,8 @@ def test_sampled_rolls_are_primer_and_tune() -> None:
 
 
 def test_notes_below_the_highest_have_its_temperature_unless_they_are_given_one() -> None:
-    assert choices_of(SampleSettings(temperature=0.7)) == Choices(0.7, 0.7)
-    assert choices_of(SampleSettings(chord_temperature=0)) == Choices(1.0, 0)
+    assert choices_of(SampleSettings(temperature=0.7, top_p=1.0)) == Choices(0.7, 0.7)
+    assert choices_of(SampleSettings(chord_temperature=0)) == Choices(1.0, 0, 0.99)
 
 
 def play(tmp_path: Path, latent: int = 4, **flags: Any) -> list[np.ndarray]:
