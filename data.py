@@ -301,15 +301,37 @@ def transposed(batch: Batch, share: float, generator: np.random.Generator) -> tu
     return Batch(torch.stack(moved), batch.lengths), shift
 
 
+def share_of(batch: Batch, shift: Tensor, rank: int, size: int) -> tuple[Batch, Tensor]:
+    """Return what one of `size` processes takes of a batch: each of its tunes goes to one of them.
+
+    A process for which no tune is left gets a silent one of no length, so that it keeps step.
+
+    Args:
+        batch: the whole.
+        shift: (B,) int64, the semitones that its tunes were moved by.
+        rank: which of the processes, from 0.
+        size: how many there are.
+    """
+    if rank >= len(batch.lengths):
+        return Batch(torch.zeros_like(batch.frames[:1]), batch.lengths[:1] * 0), shift[:1] * 0
+    return Batch(batch.frames[rank::size], batch.lengths[rank::size]), shift[rank::size]
+
+
 class Chunk(NamedTuple):
     """A stretch of time of a batch, for truncated back-propagation."""
 
     inputs: Tensor  # (B', t, K) float32, the frames that are read
     targets: Tensor  # (B', t, K) float32, the frames that follow them
     scored: Tensor  # (B', t) bool, whether the target is a frame of the tune
+    total: int  # frames that are scored in the whole batch, of which this may be a share
 
 
-def chunks(batch: Batch, bptt: int, device: torch.device | str = "cpu") -> Iterator[Chunk]:
+def chunks(
+    batch: Batch,
+    bptt: int,
+    device: torch.device | str = "cpu",
+    whole: Tensor | None = None,
+) -> Iterator[Chunk]:
     """Cut a batch along time into chunks of `bptt` frames; 0 = the whole tunes.
 
         inputs    .ab|cde|fg     every frame of a tune is read once, its last one too
@@ -317,14 +339,23 @@ def chunks(batch: Batch, bptt: int, device: torch.device | str = "cpu") -> Itera
 
     Tunes that have ended are left out of later chunks: as the longest come first, those that go on
     are the first B' rows, and the state of a chunk's first B' rows is where the next one starts.
+
+    Args:
+        batch: what is cut.
+        bptt: frames of a chunk.
+        device: of the chunks.
+        whole: the lengths of the batch of which this is a share, descending; None = it is whole. A
+            share has as many chunks as the whole; one of its rows is always there.
     """
-    longest = int(batch.lengths[0])
+    whole = batch.lengths if whole is None else whole
+    longest = int(whole[0])
     frames, lengths = batch.frames.to(device), batch.lengths.to(device)
     for start in range(0, longest, bptt or longest):
         stop = start + (bptt or longest)
         if stop >= longest:
             stop = longest + 1  # the last frame, after which there is nothing to predict
-        rows = int((batch.lengths >= start).sum())
+        rows = max(int((batch.lengths >= start).sum()), 1)
         window = frames[:rows, start : stop + 1].float()
         scored = torch.arange(start, stop, device=device) < lengths[:rows, None]
-        yield Chunk(window[:, :-1], window[:, 1:], scored)
+        total = int((whole.clamp(max=stop) - start).clamp(min=0).sum())
+        yield Chunk(window[:, :-1], window[:, 1:], scored, total)

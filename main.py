@@ -21,6 +21,7 @@ import torch
 import checkpoint
 from corpora import Corpus, load
 from data import RollDataset
+from distributed import World, joined
 from evaluation import Baselines, evaluate
 from files import InputError, one_line, run_program
 from flags import Parser, add_flags
@@ -119,9 +120,23 @@ def train_run(settings_for: Callable[[int], Settings], *, named: bool, resumed: 
         resumed: the folder of the run to go on with.
     """
     settings = settings_for(1)  # a wrong one is better known before anything is loaded
-    device = checkpoint.use_machine(settings.machine)
-    corpus = load(settings.data, named=named)
-    report(corpus)
+    with joined(checkpoint.use_machine(settings.machine)) as (world, device):
+        with world.first_goes_first():
+            corpus = load(settings.data, named=named)
+        return train_corpus(settings_for, corpus, world, device, resumed)
+
+
+def train_corpus(
+    settings_for: Callable[[int], Settings],
+    corpus: Corpus,
+    world: World,
+    device: torch.device,
+    resumed: Path | None,
+) -> int:
+    """Train on a corpus, as `train_run` does."""
+    settings = settings_for(1)
+    if world.first:
+        report(corpus)
     data = as_loaded(settings.data, corpus)
     read_prompt(settings.sample, corpus.frame_beats, corpus.name)
     datasets, corpus = datasets_of(corpus)
@@ -136,20 +151,25 @@ def train_run(settings_for: Callable[[int], Settings], *, named: bool, resumed: 
         ) from None
     settings = replace(settings, data=data, train=train)
     baselines = Baselines(datasets["train"])
-    folder = open_run(settings, corpus, resumed)
-    trainer = make_trainer(settings, corpus, datasets, baselines, device, folder)
+    folder = world.agree(open_run(settings, corpus, resumed) if world.first else None)
+    trainer = make_trainer(settings, corpus, datasets, baselines, device, folder, world)
     trainer.resume()
     if settings.train.epochs < len(trainer.history):
         raise InputError(f"--epochs: {len(trainer.history)} are done already; give as many or more")
-    checkpoint.write_settings(folder, settings, {**identity(corpus), "device": str(device)})
+    if world.first:
+        machine = {"device": str(device), "processes": world.size}
+        checkpoint.write_settings(folder, settings, {**identity(corpus), **machine})
     weights = sum(parameter.numel() for parameter in trainer.model.parameters())
     numbers = "" if precision == "float32" else f" in {precision}"
-    print(f"training {weights:,} weights on {device}{numbers}; files go to {folder}/")
+    where = str(device) if world.size == 1 else f"{device.type} in {world.size} processes"
+    print(f"training {weights:,} weights on {where}{numbers}; files go to {folder}/")
     try:
         status = 0 if trainer.fit() else 130
     except DivergedError as error:
         print(f"main.py: {error}", file=sys.stderr)
         status = 1
+    if not world.first:
+        return status
     if trainer.weights_path.is_file():
         finish_run(settings, corpus, datasets, baselines, trainer)
     elif status == 0:
@@ -179,6 +199,7 @@ def make_trainer(
     baselines: Baselines,
     device: torch.device,
     folder: Path,
+    world: World,
 ) -> Trainer:
     """Return a trainer of a fresh model, drawn from the seed, that starts from the marginals."""
     torch.manual_seed(settings.run.seed)
@@ -211,6 +232,7 @@ def make_trainer(
         draw=lambda history: plot_losses(
             folder / "loss.png", history, f"PianoLSTM on {corpus.name}", levels
         ),
+        world=world,
     )
 
 

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -19,13 +19,15 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from checkpoint import Record, load_state, save_model, save_state
-from data import Batch, RollDataset, batches, chunks, length_groups, transposed
+from data import Batch, Chunk, RollDataset, batches, chunks, length_groups, share_of, transposed
+from distributed import ALONE, World
 from files import InputError, whole_file
-from model import PianoLSTM, first_rows
+from model import PianoLSTM, State, first_rows
 from settings import TrainSettings
 
 REDRAW_SECONDS = (
@@ -35,6 +37,10 @@ REDRAW_SECONDS = (
 
 class DivergedError(Exception):
     """The loss is no number any more; the best weights so far are on disk."""
+
+
+def no_pause() -> None:
+    """Go on."""
 
 
 @contextmanager
@@ -129,6 +135,24 @@ def running_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Te
     return average
 
 
+class Objective(nn.Module):
+    """The NLL of a chunk, (F,) in nats, and the state after it: all of a step but the gradient.
+
+    One module, since DistributedDataParallel wants to be called once for each gradient.
+    """
+
+    def __init__(self, model: PianoLSTM) -> None:
+        """Take the model."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, chunk: Chunk, state: State | None, shift: Tensor) -> tuple[Tensor, State]:
+        """Read a chunk after the state, its tunes having been moved by `shift`, (B,)."""
+        rows = len(chunk.inputs)
+        hidden, state = self.model(chunk.inputs, first_rows(state, rows), shift[:rows])
+        return self.model.head.nll(hidden[chunk.scored], chunk.targets[chunk.scored]), state
+
+
 class Trainer:
     """Trains a model, keeping the best weights by valid NLL in the run's folder.
 
@@ -145,6 +169,7 @@ class Trainer:
         folder: the run's folder.
         record: what to write into the weights file besides the model's settings.
         draw: draws the history; called now and then, for whoever looks on.
+        world: the processes that train together; each is given all tunes, and takes its share.
     """
 
     def __init__(
@@ -158,11 +183,12 @@ class Trainer:
         folder: Path,
         record: Record,
         draw: Callable[[Sequence[Epoch]], None] = lambda history: None,
+        world: World = ALONE,
     ) -> None:
         """Take the parts; nothing is computed yet."""
         self.model, self.train, self.validate = model, train, validate
         self.settings, self.seed, self.device = settings, seed, device
-        self.folder, self.record, self.draw = folder, record, draw
+        self.folder, self.record, self.draw, self.world = folder, record, draw, world
         self.drawn_at = -math.inf  # seconds
         # Without weight decay, this is Adam.
         self.optimizer = torch.optim.AdamW(
@@ -173,8 +199,11 @@ class Trainer:
             if settings.average
             else None
         )
+        self.objective: nn.Module = Objective(model)
+        if world.size > 1:
+            self.objective = DistributedDataParallel(self.objective)
         self.history: list[Epoch] = []
-        self.pause: Callable[[], None] = lambda: None
+        self.pause = no_pause
 
     @property
     def weights_path(self) -> Path:
@@ -206,15 +235,17 @@ class Trainer:
             DivergedError: the loss became infinite or NaN; weights are those of the best epoch.
         """
         try:
-            with between_steps() as self.pause:
+            # Several processes stop wherever they are: the epoch is repeated by --resume.
+            with between_steps() if self.world.size == 1 else nullcontext(no_pause) as self.pause:
                 while len(self.history) < self.settings.epochs:
                     epoch = self.epoch(len(self.history) + 1)
-                    self.keep([*self.history, epoch])
+                    if self.world.first:
+                        self.keep([*self.history, epoch])
                     self.history.append(epoch)
                     print(describe(epoch), flush=True)
         except KeyboardInterrupt:
             print("stopped; what is best so far is evaluated and kept")
-            if not self.history:
+            if not self.history and self.world.first:
                 save_model(self.weights_path, self.best_guess, {**self.record, "best_epoch": 0})
             return False
         return True
@@ -222,7 +253,8 @@ class Trainer:
     def epoch(self, number: int) -> Epoch:
         """Pass over the training split once, then score the valid split."""
         seeds = np.random.SeedSequence([self.seed, number])
-        torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))  # dropout
+        chances = seeds.generate_state(self.world.size, np.uint64)
+        torch.manual_seed(int(chances[self.world.rank] >> 1))  # dropout
         order = np.random.default_rng(seeds)
         total, frames, began = 0.0, 0, time.perf_counter()
         whole = int(self.train.lengths.sum())
@@ -233,38 +265,49 @@ class Trainer:
             unit=" frames",
             unit_scale=True,
             leave=False,
-            disable=None,  # none where nobody watches: no bars in log files
+            # None where nobody watches: no bars in log files.
+            disable=None if self.world.first else True,
         ) as bar:
             for batch in batches(self.train, self.settings.batch_size, order):
                 progress = (number - 1 + frames / whole) / self.settings.epochs
                 self.optimizer.param_groups[0]["lr"] = learning_rate(self.settings, progress)
                 total += self.learn(*transposed(batch, self.model.settings.transpose, order))
                 frames += int(batch.lengths.sum())
-                if not math.isfinite(total):
-                    raise DivergedError(f"epoch {number}: the loss is {total}; try a lower --lr")
+                if self.world.size == 1:  # several give up together, at the epoch's end
+                    self.check(number, total)
                 bar.update(int(batch.lengths.sum()))
-                bar.set_postfix_str(f"{total / frames:.3f} nats/frame", refresh=False)
+                bar.set_postfix_str(
+                    f"{total * self.world.size / frames:.3f} nats/frame", refresh=False
+                )
+        total = float(self.world.sum(torch.tensor(total, device=self.device)))
+        self.check(number, total)
         seconds = time.perf_counter() - began
-        valid = self.validate(self.best_guess)
+        valid = self.world.agree(self.validate(self.best_guess) if self.world.first else None)
         if not math.isfinite(valid):
             raise DivergedError(f"epoch {number}: the valid NLL is {valid}; try a lower --lr")
         return Epoch(number, total / frames, valid, seconds, frames / seconds)
 
+    def check(self, number: int, total: float) -> None:
+        """Give up if the loss is no number any more."""
+        if not math.isfinite(total):
+            raise DivergedError(f"epoch {number}: the loss is {total}; try a lower --lr")
+
     def learn(self, batch: Batch, shift: Tensor) -> float:
-        """Take an optimizer step for each chunk of a batch; return the batch's NLL in nats.
+        """Take an optimizer step for each chunk of a batch; return its NLL in nats, of this share.
 
         The batch's tunes were moved by `shift` semitones, (B,) int64.
         """
         total = torch.zeros((), device=self.device)
+        whole, size = batch.lengths, self.world.size
+        batch, shift = share_of(batch, shift, self.world.rank, size)
         state, shift = None, shift.to(self.device)
-        for chunk in chunks(batch, self.settings.bptt, self.device):
+        for chunk in chunks(batch, self.settings.bptt, self.device, whole):
             self.pause()
-            rows = len(chunk.inputs)
             with self.reduced_precision():
-                hidden, state = self.model(chunk.inputs, first_rows(state, rows), shift[:rows])
-                nll = self.model.head.nll(hidden[chunk.scored], chunk.targets[chunk.scored])  # (F,)
+                nll, state = self.objective(chunk, state, shift)  # (F,)
             self.optimizer.zero_grad()
-            nll.mean().backward()
+            # The mean over the whole batch, once the processes' gradients have been averaged.
+            (nll.sum() * (size / chunk.total)).backward()
             if self.settings.clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
             self.optimizer.step()
