@@ -5,6 +5,7 @@ atomic), so that a reader, a crash or a full disk never meets half a file.
 """
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -75,8 +76,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 def run_program(main: Callable[[], int]) -> None:
-    """Call `main` and exit with its status; what the user can mend is one line and status 2."""
+    """Call `main` and exit with its status; what the user can mend is one line and status 2.
+
+    Being told to end (SIGTERM) is an exit like another: what is half written is cleared away.
+    """
     status: int | str | None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         try:
             status = main()

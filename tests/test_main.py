@@ -158,30 +158,38 @@ def test_resuming_refuses_fewer_epochs_than_are_done(small_set, capsys):
     assert Path("run/settings.json").read_text() == before
 
 
-def test_ctrl_c_ends_training_and_still_scores_keeps_and_plays(small_set):
-    environment = {**os.environ, "PYTHONPATH": str(HOME)}
-    command = [
-        sys.executable,
-        HOME / "main.py",
-        "--data",
-        small_set,
-        "--epochs=100000",
-        "--seconds=2",
-    ]
+def stop_by(stop, small_set):
+    """Start a run, stop it by a signal after the first epoch; return stderr, stdout and status."""
+    command = [sys.executable, HOME / "main.py", "--data", small_set, "--epochs=100000"]
     with subprocess.Popen(
-        [*command, "--hidden_size=8", "--run_dir=run"], env=environment, text=True,
+        [*command, "--seconds=2", "--hidden_size=8", "--run_dir=run"],
+        env={**os.environ, "PYTHONPATH": str(HOME)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as program:  # fmt: skip
         deadline = time.monotonic() + 60
-        while not Path("run/metrics.csv").is_file() and time.monotonic() < deadline:
+        while not Path("run/state.safetensors").is_file() and time.monotonic() < deadline:
             time.sleep(0.05)
-        program.send_signal(signal.SIGINT)
+        program.send_signal(stop)
         printed, complaints = program.communicate(timeout=60)
-    assert program.returncode == 130
+    return complaints, printed, program.returncode
+
+
+def test_ctrl_c_ends_training_and_still_scores_keeps_and_plays(small_set):
+    complaints, printed, status = stop_by(signal.SIGINT, small_set)
+    assert status == 130
     assert "Traceback" not in complaints
     assert "constant marginal" in printed
     assert Path("run/results.json").is_file()
     assert Path("run/samples/sample-3111-4.wav").is_file()
+
+
+def test_a_run_that_is_told_to_end_leaves_nothing_half_written_and_can_go_on(small_set):
+    complaints, _, status = stop_by(signal.SIGTERM, small_set)
+    assert status == 143
+    assert complaints == ""
+    assert not [*Path("run").glob(".*")]
+    done = len(Path("run/metrics.csv").read_text().splitlines()) - 1
+    assert call(main, "--resume", "run", f"--epochs={done + 1}") == 0
 
 
 def test_without_nottingham_the_run_goes_on_with_chorales_and_says_so(
