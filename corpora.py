@@ -299,7 +299,7 @@ def split_chorales(chorales: Iterator[tuple[str, np.ndarray]]) -> Splits:
     Bach's settings recur in the corpus, some in another key. Two rolls that are the same but for
     transposition count as one, so that no test chorale has been trained on.
     """
-    splits: Splits = {split: [] for split in SPLITS}
+    splits: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     seen = set()
     for name, roll in chorales:
         lowest = int(roll.any(axis=0).argmax())

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from files import InputError, one_line, whole_file
 from midi_folder import SPLITS, Splits, read_midi_folder
+from rolls import Rolls
 from settings import LOWEST, K
 from unpickle import Array, unpickle
 
@@ -45,17 +46,18 @@ def read(path: str | Path, frame_beats: float) -> tuple[Splits, list[str]]:
         splits, remarks = read_file(path), []
     else:
         raise InputError(f"{path}: no such file or folder")
+    packed: dict[str, Rolls] = {}
     for split in SPLITS:
+        rolls = Rolls.of([roll for roll in splits[split] if len(roll)])
         # A tune of one frame has nothing to predict from what came before.
-        long_enough = [roll for roll in splits[split] if len(roll) >= 2]
-        if short := len(splits[split]) - len(long_enough):
+        packed[split] = rolls.without(rolls.lengths < 2)
+        if short := len(splits[split]) - len(packed[split]):
             remarks.append(f"{path}: {short} tunes of {split} left out: shorter than two frames")
-        if not long_enough:
+        if not packed[split]:
             raise InputError(
                 f"{path}: no tunes for {split}; give more, or folders train/ valid/ test/"
             )
-        splits[split] = long_enough
-    return splits, remarks
+    return packed, remarks
 
 
 def read_file(path: Path) -> Splits:
@@ -81,10 +83,9 @@ def fingerprint(splits: Splits) -> str:
     """Return the SHA-256 of the frames themselves, the same whichever format they came from."""
     digest = hashlib.sha256()
     for split in SPLITS:
-        lengths = np.array([len(roll) for roll in splits[split]], dtype="<i8")
-        digest.update(f"{split} {len(lengths)}\n".encode() + lengths.tobytes())
-        for roll in splits[split]:
-            digest.update(np.packbits(roll, axis=1).tobytes())
+        rolls = Rolls.of(splits[split])
+        digest.update(f"{split} {len(rolls)}\n".encode() + rolls.lengths.astype("<i8").tobytes())
+        digest.update(np.ascontiguousarray(rolls.packed).data)
     return digest.hexdigest()
 
 
@@ -179,15 +180,9 @@ def read_npz(path: Path) -> Splits:
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            splits = {}
+            splits: dict[str, Rolls] = {}
             for split in SPLITS:
-                lengths = arrays[f"{split}_lengths"]
-                frames = np.unpackbits(arrays[f"{split}_frames"], axis=1, count=K).astype(bool)
-                if arrays[f"{split}_frames"].shape != (len(frames), K // 8):
-                    raise ValueError("another number of keys")
-                if lengths.min(initial=1) < 1 or lengths.sum() != len(frames):
-                    raise ValueError("the lengths do not add up")
-                splits[split] = np.split(frames, np.cumsum(lengths)[:-1])
+                splits[split] = Rolls(arrays[f"{split}_frames"], arrays[f"{split}_lengths"])
             return splits
     except Exception as error:  # damaged archives raise nearly anything
         raise InputError(f"{path}: not an .npz of piano-rolls ({one_line(error)})") from None
@@ -197,8 +192,8 @@ def write_npz(path: Path, splits: Splits) -> None:
     """Keep the rolls, eight cells to a byte, for `read_npz`."""
     arrays: dict[str, np.ndarray] = {}
     for split, rolls in splits.items():
-        arrays[f"{split}_lengths"] = np.array([len(roll) for roll in rolls], dtype=np.int64)
-        arrays[f"{split}_frames"] = np.packbits(np.concatenate(rolls), axis=1)
+        packed = Rolls.of(rolls)
+        arrays[f"{split}_lengths"], arrays[f"{split}_frames"] = packed.lengths, packed.packed
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
@@ -207,16 +202,12 @@ def write_npz(path: Path, splits: Splits) -> None:
 
 
 class RollDataset(Dataset[Tensor]):
-    """The tunes of one split, held once: all frames in one (sum of T, 88) uint8 array.
-
-    Item i is tune i, (T, 88) uint8, a view.
-    """
+    """The tunes of one split, item i is tune i, (T, 88) uint8."""
 
     def __init__(self, rolls: Sequence[np.ndarray]) -> None:
         """Take the rolls, each (T, 88) bool."""
-        self.lengths = np.array([len(roll) for roll in rolls], dtype=np.int64)  # (N,)
-        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])  # (N + 1,)
-        self.frames = torch.from_numpy(np.concatenate(rolls).view(np.uint8))  # (sum of T, K)
+        self.rolls = Rolls.of(rolls)
+        self.lengths = self.rolls.lengths  # (N,) int64
 
     def __len__(self) -> int:
         """Return N, the number of tunes."""
@@ -224,7 +215,7 @@ class RollDataset(Dataset[Tensor]):
 
     def __getitem__(self, i: int) -> Tensor:
         """Return tune i, (T, 88) uint8."""
-        return self.frames[self.offsets[i] : self.offsets[i + 1]]
+        return torch.from_numpy(self.rolls[i].view(np.uint8))
 
 
 class Batch(NamedTuple):

@@ -7,6 +7,7 @@ pooled over all frames of a split (the rule of Boulanger-Lewandowski et al. 2012
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,16 +86,17 @@ class Baselines:
 
     def __init__(self, train: RollDataset) -> None:
         """Count; one more on either side keeps every probability off 0 and 1 (Laplace's rule)."""
-        sounding = train.frames.sum(dim=0).double()
-        self.marginals = (sounding + 1) / (len(train.frames) + 2)  # (K,) p(key sounds)
+        counts = torch.from_numpy(train.rolls.key_counts()).double()
+        self.marginals = (counts + 1) / (int(train.lengths.sum()) + 2.0)  # (K,) p(key sounds)
         rose, fell, held, silent = changes(train)
         self.p_held = (held + 1) / (held + fell + 2)  # p(sounds | sounded)
         self.p_struck = (rose + 1) / (rose + silent + 2)  # p(sounds | was silent)
 
     def marginal(self, dataset: RollDataset) -> float:
         """Return the NLL of "always the average frame": each key by itself, with its frequency."""
-        _, after = pairs(dataset)
-        sounding = after.sum(dim=0).double() / len(after)  # (K,)
+        firsts = np.stack([roll[0] for roll in dataset.rolls])  # (N, K), which are not scored
+        counts = dataset.rolls.key_counts() - firsts.sum(axis=0)
+        sounding = torch.from_numpy(counts / int((dataset.lengths - 1).sum()))  # (K,)
         p = self.marginals
         return float(-(sounding * p.log() + (1 - sounding) * (1 - p).log()).sum())
 
@@ -108,15 +110,10 @@ class Baselines:
 
 def changes(dataset: RollDataset) -> tuple[int, int, int, int]:
     """Count, over all keys, from one frame to the next: begins, ends, sounds on, stays silent."""
-    before, after = pairs(dataset)
-    counts = torch.bincount((2 * before.byte() + after.byte()).flatten(), minlength=4)
-    silent, rose, fell, held = counts.tolist()
-    return rose, fell, held, silent
-
-
-def pairs(dataset: RollDataset) -> tuple[Tensor, Tensor]:
-    """Return all frames but the last of a tune, and those that follow, (F, 88) bool each."""
-    frames = dataset.frames > 0
-    starts = torch.zeros(len(frames) + 1, dtype=torch.bool)
-    starts[torch.from_numpy(dataset.offsets)] = True  # the end of the last tune is one past the end
-    return frames[:-1][~starts[1:-1]], frames[1:][~starts[1:-1]]
+    rose = fell = held = frames = 0
+    for before, after in dataset.rolls.steps():
+        rose += int(np.bitwise_count(~before & after).sum())
+        fell += int(np.bitwise_count(before & ~after).sum())
+        held += int(np.bitwise_count(before & after).sum())
+        frames += len(before)
+    return rose, fell, held, frames * K - rose - fell - held

@@ -238,7 +238,7 @@ def measure_model(
     return 0
 
 
-def training_windows(path: Path, record: Record) -> frozenset[bytes] | None:
+def training_windows(path: Path, record: Record) -> np.ndarray | None:
     """Return the windows of the tunes that a model learnt from; None if those are not at hand."""
     try:
         corpus = at_hand(data_of(path, record, {}))

@@ -274,8 +274,7 @@ def finish_run(
     rows = print_table(results, corpus)
     seed = settings.run.seed
     rolls = sample_rolls(model, free_piece(model, record, settings.sample), settings.sample, seed)
-    train = datasets["train"]
-    known = known_windows(train[i].numpy() > 0 for i in range(len(train)))
+    known = known_windows(datasets["train"].rolls)
     origin = Origin(trainer.weights_path, record, seed, settings.sample, known=known)
     samples = folder / "samples"
     write_samples(rolls, samples, origin)

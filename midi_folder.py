@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from midi import Counts, midi_to_roll
 SPLITS = ("train", "valid", "test")
 UNREADABLE_SHARE = 0.05  # a folder with more damaged files than this is refused
 
-Splits = dict[str, list[np.ndarray]]  # of rolls, (T, 88) bool
+Splits = Mapping[str, Sequence[np.ndarray]]  # of rolls, (T, 88) bool
 
 
 def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str]]:
@@ -38,7 +39,7 @@ def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str
     beside = [path for path in tunes if named and top[path] not in SPLITS]
     if not files:
         raise InputError(f"{folder}: no MIDI files in this folder")
-    splits: Splits = {split: [] for split in SPLITS}
+    splits: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     damaged: list[str] = []
     counted: list[Counts] = []
     for path in files:

@@ -40,7 +40,7 @@ class Origin:
     more: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # settings beside those
     formats: Sequence[str] = FORMATS[:3]
     soundfont: Path | None = None
-    known: frozenset[bytes] | None = None  # windows of the training set, where it is at hand
+    known: np.ndarray | None = None  # windows of the training set, where it is at hand
 
     def stem(self, folder: Path, tune: int) -> Path:
         """Return the path of a tune's files without their endings."""

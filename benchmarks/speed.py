@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -167,15 +167,15 @@ def chosen(preset: dict[str, Any], group: type[Group]) -> dict[str, Any]:
 
 
 def training(
-    train: list[np.ndarray], rounds: int, device: torch.device, large: ModelSettings | None
+    train: Sequence[np.ndarray], rounds: int, device: torch.device, large: ModelSettings | None
 ) -> Iterator[Row]:
     """Compare epochs with the bare loop: both heads, both precisions, the preset."""
-    whole, eighth = RollDataset(train), RollDataset(train[::8])
-    preset = PRESETS["best"](len(whole.frames))
+    whole, eighth = RollDataset(train), RollDataset([train[i] for i in range(0, len(train), 8)])
+    preset = PRESETS["best"](int(whole.lengths.sum()))
     best_sizes = ModelSettings(**chosen(preset, ModelSettings))
     best_recipe = TrainSettings(**chosen(preset, TrainSettings))
     independent = ModelSettings(latent_size=0)
-    runs, frames = {}, len(whole.frames)
+    runs, frames = {}, int(whole.lengths.sum())
     for precision in ("float32", "bfloat16"):
         recipe = TrainSettings(precision=precision)
         runs[f"bare loop, {precision}"] = bare_training(SIZES, precision, frames, device)
@@ -328,7 +328,7 @@ class ParsedEachTime(Dataset[Tensor]):
         return torch.from_numpy(midi.get_piano_roll(fs=4)[21:109].T > 0).float()
 
 
-def original(train: list[np.ndarray], device: torch.device) -> Iterator[Row]:
+def original(train: Sequence[np.ndarray], device: torch.device) -> Iterator[Row]:
     """Compare an epoch with one of the original's way: whole tunes, padded to the longest."""
     dataset = RollDataset(train)
     ours = our_training(ModelSettings(latent_size=0), RECIPE, dataset, device)
@@ -350,7 +350,7 @@ def original(train: list[np.ndarray], device: torch.device) -> Iterator[Row]:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        theirs = len(dataset.frames) / (time.perf_counter() - began)
+        theirs = int(dataset.lengths.sum()) / (time.perf_counter() - began)
     yield Row("original: its way of batching", theirs, "frames/s")
     speed = ours()
     yield Row("original: ours", speed, "frames/s", speed / theirs, "it", at_least=20)

@@ -360,9 +360,9 @@ def test_health_counts_what_there_is_in_a_sample() -> None:
     assert (found.notes, found.lowest, found.highest) == (6, 21, 108)
     assert (found.silent_share, found.longest_repeat) == (3 / 8, 2)  # of silence there are 3 frames
     assert math.isnan(found.copied_share) and not found.warnings()
-    nothing = health(np.zeros((5, 88), dtype=bool), frozenset())
+    nothing = health(np.zeros((5, 88), dtype=bool), known_windows([]))
     assert (nothing.notes, nothing.lowest, nothing.longest_repeat) == (0, None, 0)
-    assert health(np.zeros((0, 88), dtype=bool), frozenset()).warnings() == []
+    assert health(np.zeros((0, 88), dtype=bool), known_windows([])).warnings() == []
 
 
 TUNE = draw_roll(3, 132, stay=0)
