@@ -128,7 +128,8 @@ def load(settings: DataSettings, *, named: bool) -> Corpus:
         InputError: it can't be had, or is not what it claims to be.
     """
     if settings.data is not None:
-        return load_path(Path(settings.data), settings.frame_beats)
+        kept = Path(settings.data_dir, "cache")
+        return load_path(Path(settings.data), settings.frame_beats, kept)
     folder = Path(settings.data_dir)
     if settings.dataset == "chorales":
         return load_chorales(folder)
@@ -175,13 +176,15 @@ def at_hand(settings: DataSettings) -> Corpus | None:
         return None
 
 
-def load_path(path: Path, frame_beats: float) -> Corpus:
+def load_path(path: Path, frame_beats: float, kept: Path | None = None) -> Corpus:
     """Read a file or folder; a benchmark set is recognised by its frames, whatever its name.
+
+    What is read of a folder of MIDI is kept in the folder `kept`, and found again.
 
     Raises:
         InputError: it can't be read, or holds no piano-rolls.
     """
-    splits, remarks = read(path, frame_beats)
+    splits, remarks = read(path, frame_beats, kept)
     # The resolved path, for the name of `--data .` too; only what any file system can hold.
     name = re.sub(r"\W+", "-", path.resolve().stem).strip("-").lower()[:40] or "data"
     if name in (*BENCHMARKS, "chorales"):
@@ -256,6 +259,7 @@ def load_chorales(folder: Path) -> Corpus:
     """Return the Bach chorales of music21's corpus, parsed once and then kept in `chorales.npz`."""
     cache = folder / "chorales.npz"
     remarks: list[str] = []
+    splits: Splits
     if cache.is_file():
         splits, remarks = read(cache, CHORALE_FRAME_BEATS)
     else:

@@ -25,12 +25,15 @@ from settings import LOWEST, K
 from unpickle import Array, unpickle
 
 
-def read(path: str | Path, frame_beats: float) -> tuple[Splits, list[str]]:
+def read(
+    path: str | Path, frame_beats: float, kept: Path | None = None
+) -> tuple[dict[str, Rolls], list[str]]:
     """Read a pickle, `.mat`, `.npz` or folder of MIDI files, told apart by their content.
 
     Args:
         path: the file or folder.
         frame_beats: length of a frame in beats; only MIDI has a use for it.
+        kept: folder where what was read of MIDI is kept, and found again; None = nowhere.
 
     Returns:
         {"train", "valid", "test": lists of rolls, (T, 88) bool}, and remarks, a line each, on what
@@ -41,14 +44,14 @@ def read(path: str | Path, frame_beats: float) -> tuple[Splits, list[str]]:
     """
     path = Path(path)
     if path.is_dir():
-        splits, remarks = read_midi_folder(path, frame_beats)
+        splits, remarks = read_midi_folder(path, frame_beats, kept)
     elif path.is_file():
         splits, remarks = read_file(path), []
     else:
         raise InputError(f"{path}: no such file or folder")
     packed: dict[str, Rolls] = {}
     for split in SPLITS:
-        rolls = Rolls.of([roll for roll in splits[split] if len(roll)])
+        rolls = Rolls.of(splits[split])
         # A tune of one frame has nothing to predict from what came before.
         packed[split] = rolls.without(rolls.lengths < 2)
         if short := len(splits[split]) - len(packed[split]):
@@ -183,6 +186,8 @@ def read_npz(path: Path) -> Splits:
             splits: dict[str, Rolls] = {}
             for split in SPLITS:
                 splits[split] = Rolls(arrays[f"{split}_frames"], arrays[f"{split}_lengths"])
+                if splits[split].lengths.min(initial=1) < 1:
+                    raise ValueError("a tune has no frame")
             return splits
     except Exception as error:  # damaged archives raise nearly anything
         raise InputError(f"{path}: not an .npz of piano-rolls ({one_line(error)})") from None

@@ -2,25 +2,40 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
-from files import InputError
+import cache
+from files import InputError, one_line
 from midi import Counts, midi_to_roll
+from rolls import BYTES, Rolls
 
 SPLITS = ("train", "valid", "test")
+MANY = 500  # files that are worth the two seconds until several processes are up
 UNREADABLE_SHARE = 0.05  # a folder with more damaged files than this is refused
 
 Splits = Mapping[str, Sequence[np.ndarray]]  # of rolls, (T, 88) bool
+Parsed = tuple[np.ndarray, Counts] | str
 
 
-def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str]]:
+def read_midi_folder(
+    folder: Path, frame_beats: float, kept: Path | None = None
+) -> tuple[Splits, list[str]]:
     """Read every MIDI file below a folder, split by its folders train/ valid/ test/ if it has them.
 
     Without them a file's split is decided by its name alone: SHA-256 modulo 10, where 0 to 7 is
     train, 8 valid, 9 test. So a file stays where it is when others come and go.
+
+    Args:
+        folder: of the files.
+        frame_beats: length of a frame in beats.
+        kept: folder where the rolls are kept, and found again while no file changes; None = not.
 
     Raises:
         InputError: no MIDI files, one of the three folders missing, or more than 5 % damaged.
@@ -39,17 +54,19 @@ def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str
     beside = [path for path in tunes if named and top[path] not in SPLITS]
     if not files:
         raise InputError(f"{folder}: no MIDI files in this folder")
+    key = cache.key_of(folder, below, frame_beats)
+    place = kept and cache.place_of(kept, folder, frame_beats)
+    if place and (found_again := cache.find(place, key)):
+        return found_again
     splits: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     damaged: list[str] = []
     counted: list[Counts] = []
-    for path in files:
-        split = top[path] if named else split_of(path.name)
-        try:
-            roll, counts = midi_to_roll(path, frame_beats)
-        except InputError as error:
-            damaged.append(str(error))
+    for path, parsed in zip(files, parse(files, frame_beats), strict=True):
+        if isinstance(parsed, str):
+            damaged.append(parsed)
             continue
-        splits[split].append(roll)
+        packed, counts = parsed
+        splits[top[path] if named else split_of(path.name)].append(packed)
         counted.append(counts)
     if len(damaged) > UNREADABLE_SHARE * len(files):
         raise InputError(
@@ -64,7 +81,43 @@ def read_midi_folder(folder: Path, frame_beats: float) -> tuple[Splits, list[str
     remarks += [f"{path}: left out, it is in none of train/ valid/ test/" for path in beside]
     if hidden:
         remarks.append(f"{folder}: {len(hidden)} files named ._* left out: macOS's own, no music")
-    return splits, remarks + damaged
+    remarks += damaged
+    whole = {split: join(packed) for split, packed in splits.items()}
+    if place and all(whole.values()):
+        try:
+            cache.keep(place, key, whole, remarks)
+        except (InputError, OSError) as error:
+            remarks.append(f"{one_line(error)}: the tunes will be read from MIDI again next time")
+    return whole, remarks
+
+
+def join(tunes: Sequence[np.ndarray]) -> Rolls:
+    """Return packed rolls, (T, 11) uint8 each, as one."""
+    lengths = np.array([len(tune) for tune in tunes], dtype=np.int64)
+    return Rolls(np.concatenate([np.empty((0, BYTES), np.uint8), *tunes]), lengths)
+
+
+def parse(files: Sequence[Path], frame_beats: float) -> Iterator[Parsed]:
+    """Yield what `parse_one` makes of each file, in their order; many are shared among cores."""
+    one = partial(parse_one, frame_beats=frame_beats)
+    bar = partial(
+        tqdm, total=len(files), desc="reading MIDI", unit=" files", leave=False, disable=None
+    )
+    if len(files) < MANY or (os.cpu_count() or 1) == 1:
+        yield from bar(map(one, files))
+        return
+    # A server that has loaded the program once: it is safe to fork, unlike this process.
+    with ProcessPoolExecutor(mp_context=get_context("forkserver")) as pool:
+        yield from bar(pool.map(one, files, chunksize=32))
+
+
+def parse_one(path: Path, frame_beats: float) -> Parsed:
+    """Return the packed roll of a file, (T, 11) uint8, and what is not in it; or what is wrong."""
+    try:
+        roll, counts = midi_to_roll(path, frame_beats)
+    except InputError as error:
+        return str(error)
+    return np.packbits(roll, axis=1), counts
 
 
 def looks_like_midi(path: Path) -> bool:

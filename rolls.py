@@ -30,7 +30,7 @@ class Rolls(Sequence[np.ndarray]):
             raise ValueError("frames are no bytes, or lengths no whole numbers")
         self.packed, self.lengths = packed, lengths.astype(np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])  # (N + 1,)
-        if packed.shape != (self.offsets[-1], BYTES) or self.lengths.min(initial=1) < 1:
+        if packed.shape != (self.offsets[-1], BYTES) or self.lengths.min(initial=0) < 0:
             raise ValueError("the lengths do not add up")
 
     @classmethod
@@ -72,6 +72,8 @@ class Rolls(Sequence[np.ndarray]):
 
     def steps(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield all frames but the last of a tune, and those that follow, packed, by the block."""
+        if not len(self.packed):
+            return
         last = np.zeros(len(self.packed), dtype=bool)
         last[self.offsets[1:] - 1] = True
         bounds = [*range(0, len(self.packed) - 1, BLOCK), len(self.packed) - 1]

@@ -224,6 +224,7 @@ def test_the_fingerprint_changes_with_the_splits_and_the_cuts(tiny_splits: Split
         {"train": np.split(whole, [4, 8]), "valid": valid, "test": test},
         {"train": train[:2], "valid": [train[2], *valid], "test": test},
         {"train": train, "valid": valid, "test": []},
+        {"train": [*train, np.zeros((0, K), dtype=bool)], "valid": valid, "test": test},
     ]
     assert len({fingerprint(variant) for variant in variants}) == len(variants)
 

@@ -13,7 +13,7 @@ from rolls import BYTES, Rolls, unpack
 from settings import K
 
 lists_of_rolls = st.lists(
-    st.integers(1, 12).flatmap(lambda n: arrays.arrays(bool, (n, K))), max_size=5
+    st.integers(0, 12).flatmap(lambda n: arrays.arrays(bool, (n, K))), max_size=5
 )
 
 
@@ -54,7 +54,7 @@ def test_tunes_can_be_left_out(rolls: list[np.ndarray], shortest: int) -> None:
     assert all((a == b).all() for a, b in zip(kept, (r for r in rolls if len(r) >= shortest)))  # noqa: B905
 
 
-@pytest.mark.parametrize(("frames", "lengths"), [(3, [1, 1]), (3, [4, -1]), (3, [3, 0]), (0, [1])])
+@pytest.mark.parametrize(("frames", "lengths"), [(3, [1, 1]), (3, [4, -1]), (0, [1])])
 def test_lengths_that_do_not_add_up_are_refused(frames: int, lengths: Sequence[int]) -> None:
     with pytest.raises(ValueError, match="do not add up"):
         Rolls(np.zeros((frames, BYTES), np.uint8), np.array(lengths))
