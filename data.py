@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+import cache
 from files import InputError, one_line, whole_file
-from midi_folder import SPLITS, Splits, read_midi_folder
-from rolls import Rolls
+from matlab import read_mat
+from midi_folder import midi_files, read_midi_folder
+from rolls import SPLITS, Rolls, Splits, as_roll
 from settings import LOWEST, K
 from unpickle import Array, unpickle
 
@@ -33,7 +35,8 @@ def read(
     Args:
         path: the file or folder.
         frame_beats: length of a frame in beats; only MIDI has a use for it.
-        kept: folder where what was read of MIDI is kept, and found again; None = nowhere.
+        kept: folder where what was read is kept, and found again while it has not changed; None =
+            nowhere.
 
     Returns:
         {"train", "valid", "test": lists of rolls, (T, 88) bool}, and remarks, a line each, on what
@@ -43,12 +46,19 @@ def read(
         InputError: the path is missing, is none of these, or holds what is not a piano-roll.
     """
     path = Path(path)
-    if path.is_dir():
-        splits, remarks = read_midi_folder(path, frame_beats, kept)
-    elif path.is_file():
-        splits, remarks = read_file(path), []
-    else:
+    if not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: no such file or folder")
+    files = midi_files(path) if path.is_dir() else [path]
+    key, place = cache.key_of(path, files, frame_beats), None
+    if kept is not None:
+        place = cache.place_of(kept, path, frame_beats)
+        if found := cache.find(place, key):
+            return found
+    splits: Splits
+    if path.is_dir():
+        splits, remarks = read_midi_folder(path, files, frame_beats)
+    else:
+        splits, remarks = read_file(path), []
     packed: dict[str, Rolls] = {}
     for split in SPLITS:
         rolls = Rolls.of(splits[split])
@@ -60,6 +70,11 @@ def read(
             raise InputError(
                 f"{path}: no tunes for {split}; give more, or folders train/ valid/ test/"
             )
+    if place is not None:
+        try:
+            cache.keep(place, key, packed, remarks)
+        except (InputError, OSError) as error:
+            remarks.append(f"{one_line(error)}: it will take as long to read {path} the next time")
     return packed, remarks
 
 
@@ -140,39 +155,7 @@ def roll_from_steps(steps: Any) -> np.ndarray:
     return roll
 
 
-def as_roll(cells: np.ndarray) -> np.ndarray:
-    """Return the cells as a roll, (T, 88) bool.
-
-    Raises:
-        ValueError: another shape, or a cell that is neither 0 nor 1.
-    """
-    if cells.ndim != 2 or cells.shape[1] != K:
-        raise ValueError(f"a roll is frames x {K}, not {' x '.join(map(str, cells.shape))}")
-    if cells.dtype.kind not in "biuf" or not np.isin(cells, (0, 1)).all():
-        raise ValueError("a cell of a roll is 0 or 1")
-    return cells.astype(bool)
-
-
-# ---- .mat and .npz -------------------------------------------------------------------------------
-
-
-def read_mat(path: Path) -> Splits:
-    """Read `traindata`, `validdata` and `testdata`, cell arrays of T x 88, column 0 = MIDI 21.
-
-    Raises:
-        InputError: one of them is missing, or the file is damaged.
-    """
-    import scipy.io  # here, as it takes a quarter second, and most files are others
-
-    try:
-        cells = scipy.io.loadmat(str(path), variable_names=[f"{split}data" for split in SPLITS])
-        return {
-            split: [as_roll(roll) for roll in cells[f"{split}data"].ravel()] for split in SPLITS
-        }
-    except KeyError as error:
-        raise InputError(f"{path}: holds no {error}") from None
-    except Exception as error:  # scipy's reader raises nearly anything on a damaged file
-        raise InputError(f"{path}: a damaged .mat file ({one_line(error)})") from None
+# ---- .npz ----------------------------------------------------------------------------------------
 
 
 def read_npz(path: Path) -> Splits:

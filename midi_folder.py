@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -11,21 +11,23 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import cache
-from files import InputError, one_line
+from files import InputError
 from midi import Counts, midi_to_roll
-from rolls import BYTES, Rolls
+from rolls import BYTES, SPLITS, Rolls, Splits
 
-SPLITS = ("train", "valid", "test")
 MANY = 500  # files that are worth the two seconds until several processes are up
 UNREADABLE_SHARE = 0.05  # a folder with more damaged files than this is refused
 
-Splits = Mapping[str, Sequence[np.ndarray]]  # of rolls, (T, 88) bool
 Parsed = tuple[np.ndarray, Counts] | str
 
 
+def midi_files(folder: Path) -> list[Path]:
+    """Return all below a folder that look like MIDI."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and looks_like_midi(path))
+
+
 def read_midi_folder(
-    folder: Path, frame_beats: float, kept: Path | None = None
+    folder: Path, below: Sequence[Path], frame_beats: float
 ) -> tuple[Splits, list[str]]:
     """Read every MIDI file below a folder, split by its folders train/ valid/ test/ if it has them.
 
@@ -33,9 +35,9 @@ def read_midi_folder(
     train, 8 valid, 9 test. So a file stays where it is when others come and go.
 
     Args:
-        folder: of the files.
+        folder: where they are.
+        below: what `midi_files` found there.
         frame_beats: length of a frame in beats.
-        kept: folder where the rolls are kept, and found again while no file changes; None = not.
 
     Raises:
         InputError: no MIDI files, one of the three folders missing, or more than 5 % damaged.
@@ -45,7 +47,6 @@ def read_midi_folder(
     if named and len(named) < len(SPLITS):
         missing = ", ".join(f"{split}/" for split in SPLITS if split not in found)
         raise InputError(f"{folder}: has {named[0]}/ but no {missing}; give all three or none")
-    below = sorted(path for path in folder.rglob("*") if path.is_file() and looks_like_midi(path))
     top = {path: path.relative_to(folder).parts[0].lower() for path in below}
     # What macOS hides beside a tune.mid as ._tune.mid is no music.
     hidden = [path for path in below if path.name.startswith("._")]
@@ -54,10 +55,6 @@ def read_midi_folder(
     beside = [path for path in tunes if named and top[path] not in SPLITS]
     if not files:
         raise InputError(f"{folder}: no MIDI files in this folder")
-    key = cache.key_of(folder, below, frame_beats)
-    place = kept and cache.place_of(kept, folder, frame_beats)
-    if place and (found_again := cache.find(place, key)):
-        return found_again
     splits: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     damaged: list[str] = []
     counted: list[Counts] = []
@@ -81,14 +78,7 @@ def read_midi_folder(
     remarks += [f"{path}: left out, it is in none of train/ valid/ test/" for path in beside]
     if hidden:
         remarks.append(f"{folder}: {len(hidden)} files named ._* left out: macOS's own, no music")
-    remarks += damaged
-    whole = {split: join(packed) for split, packed in splits.items()}
-    if place and all(whole.values()):
-        try:
-            cache.keep(place, key, whole, remarks)
-        except (InputError, OSError) as error:
-            remarks.append(f"{one_line(error)}: the tunes will be read from MIDI again next time")
-    return whole, remarks
+    return {split: join(packed) for split, packed in splits.items()}, remarks + damaged
 
 
 def join(tunes: Sequence[np.ndarray]) -> Rolls:

@@ -1,14 +1,17 @@
 """Many rolls in one array, eight keys to a byte: in memory, or mapped from a file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from settings import K
 
+SPLITS = ("train", "valid", "test")
 BYTES = K // 8  # of a frame
 BLOCK = 2**16  # frames that are worked on at once
+
+Splits = Mapping[str, Sequence[np.ndarray]]  # of rolls, (T, 88) bool
 
 
 class Rolls(Sequence[np.ndarray]):
@@ -85,3 +88,16 @@ class Rolls(Sequence[np.ndarray]):
 def unpack(packed: np.ndarray) -> np.ndarray:
     """Return packed frames, (T, 11) uint8, as a roll, (T, 88) bool."""
     return np.unpackbits(packed, axis=1).view(bool)
+
+
+def as_roll(cells: np.ndarray) -> np.ndarray:
+    """Return the cells as a roll, (T, 88) bool.
+
+    Raises:
+        ValueError: another shape, or a cell that is neither 0 nor 1.
+    """
+    if cells.ndim != 2 or cells.shape[1] != K:
+        raise ValueError(f"a roll is frames x {K}, not {' x '.join(map(str, cells.shape))}")
+    if cells.dtype.kind not in "biuf" or not np.isin(cells, (0, 1)).all():
+        raise ValueError("a cell of a roll is 0 or 1")
+    return cells.astype(bool)

@@ -17,7 +17,7 @@ from data import read
 from files import InputError
 from flags import Parser, add_flags
 from groups import Group
-from midi_folder import SPLITS
+from rolls import SPLITS
 from settings import DataSettings
 
 ROOT = Path(__file__).parent.parent

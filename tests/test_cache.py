@@ -15,8 +15,7 @@ import midi_folder
 from data import fingerprint, read
 from helpers import roll_from
 from midi import roll_to_midi
-from midi_folder import SPLITS
-from rolls import Rolls
+from rolls import SPLITS, Rolls
 
 ROLLS = {
     split: Rolls.of([np.random.default_rng(i).random((n, 88)) < 0.1 for i in range(n)])
@@ -103,7 +102,7 @@ def test_where_nothing_can_be_kept_the_folder_is_read_and_it_is_said(folder: Pat
     in_the_way.write_text("a file")
     splits, remarks = read(folder, 0.5, in_the_way)
     assert fingerprint(splits) == fingerprint(read(folder, 0.5)[0])
-    assert "again next time" in remarks[-1]
+    assert "the next time" in remarks[-1]
 
 
 def test_many_files_are_parsed_side_by_side_to_the_same_rolls(

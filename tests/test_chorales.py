@@ -12,7 +12,8 @@ import corpora
 from corpora import load, score_to_roll, split_chorales
 from files import InputError
 from helpers import assert_frames, data_settings, names_in, steps_of
-from midi_folder import SPLITS, split_of
+from midi_folder import split_of
+from rolls import SPLITS
 
 # ---- the set -------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from corpora import BENCHMARKS, Benchmark, at_hand, load, load_path
 from data import fingerprint, read, write_npz
 from files import InputError
 from helpers import Splits, assert_frames, data_settings, mat_bytes, names_in
-from midi_folder import SPLITS
+from rolls import SPLITS
 
 # ---- found on disk -------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ import corpora
 from corpora import Benchmark, load
 from files import InputError
 from helpers import Splits, assert_frames, data_settings, names_in
-from midi_folder import SPLITS
+from rolls import SPLITS
 
 MAT_URL = corpora.MAT_PAGE + "Tiny_Set.mat"
 PICKLE_URL = corpora.PICKLE_PAGE + "Tiny%20Set.pickle"

@@ -9,7 +9,8 @@ import pytest
 from data import read
 from files import InputError
 from helpers import refusal, steps_of
-from midi_folder import SPLITS, split_of
+from midi_folder import split_of
+from rolls import SPLITS
 
 
 def write_tune(path: Path, *keys: int) -> Path:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from data import read
 from files import InputError
 from helpers import Splits, assert_same, assert_survives, refusal, steps_of, write_pickle
-from midi_folder import SPLITS
+from rolls import SPLITS
 
 # Three splits of one tune each: a chord, one note, silence.
 PLAIN = {split: [[(60, 64), (62,), ()]] for split in SPLITS}
