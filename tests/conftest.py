@@ -40,6 +40,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is read of files away from the user's own `.cache/`."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(corpora, "KEPT", tmp_path_factory.mktemp("kept"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """Return the folder of the real sets; skip where the environment names none."""
