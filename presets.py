@@ -12,10 +12,10 @@ from typing import Any
 def best(frames: int) -> dict[str, Any]:
     """Return a recipe for a low NLL in minutes on 2 CPU cores.
 
-    Drawn from single runs, by the valid splits of Nottingham and JSB Chorales;
-    `benchmarks/results.py ablation`, which takes it apart, has not been run on it yet. What depends
-    on the set depends on how many frames there are to learn from: the fewer, the more is dropped
-    and moved to other keys, and the sooner it has been learnt.
+    Chosen by the valid splits of Nottingham and JSB Chorales, in single runs.
+    `benchmarks/results.py ablation` takes it apart; the README has what that said of JSB Chorales.
+    What depends on the set depends on how many frames there are to learn from: the fewer, the more
+    is dropped and moved to other keys, and the sooner it has been learnt.
 
     Args:
         frames: of the training split.
