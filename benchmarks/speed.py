@@ -15,7 +15,6 @@ draw a frame. It reads no data, pads nothing, clips nothing, logs nothing.
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -31,7 +30,6 @@ import pretty_midi
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -77,10 +75,8 @@ class Row:
 
     def cells(self) -> list[str]:
         """Return the row as the table has it."""
-        bounds = {"at least": self.at_least, "at most": self.at_most}
-        target = " ".join(
-            f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None
-        )
+        target = "" if self.at_least is None else f"at least {self.at_least:g}"
+        target = target if self.at_most is None else f"at most {self.at_most:g}"
         met = {True: "yes", False: "NO", None: ""}[self.met]
         value = f"{self.value:,.{0 if self.value >= 100 else 2}f} {self.unit}"
         ratio = "" if self.ratio is None else f"{self.ratio:.2f} of {self.beside}"
@@ -263,6 +259,13 @@ def sampling(rounds: int, device: torch.device) -> Iterator[Row]:
 
 # ---- whole commands ------------------------------------------------------------------------------
 
+# Runs a command and tells its peak memory, from a small process: what a process took before it
+# became another program counts too.
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 FIRST_STEP = """
 import os, sys, time
 import torch
@@ -297,14 +300,10 @@ def start(data_dir: str, rounds: int, device: torch.device) -> Iterator[Row]:
 def memory(data_dir: str, device: torch.device) -> Iterator[Row]:
     """Measure the peak memory of the default run, one epoch of it, scored and played."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(HOME / "main.py"), "--epochs=1", f"--data_dir={data_dir}"]
-        command += [f"--run_dir={folder}/run", f"--device={device.type}"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise subprocess.CalledProcessError(process.returncode, command)
-    kib = usage.ru_maxrss / (1024 if sys.platform == "darwin" else 1)  # macOS counts bytes
+        command = [sys.executable, "-c", PEAK, sys.executable, str(HOME / "main.py"), "--epochs=1"]
+        command += [f"--data_dir={data_dir}", f"--run_dir={folder}/run", f"--device={device.type}"]
+        peak = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    kib = peak / (1024 if sys.platform == "darwin" else 1)  # macOS counts bytes
     yield Row("memory: peak of the default run", kib / 1024, "MiB", at_most=700)
 
 
@@ -333,7 +332,7 @@ def original(train: Sequence[np.ndarray], device: torch.device) -> Iterator[Row]
     dataset = RollDataset(train)
     ours = our_training(ModelSettings(latent_size=0), RECIPE, dataset, device)
     ours()
-    model = Bare(SIZES).to(device)
+    longest, model = int(dataset.lengths.max()), Bare(SIZES).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=RECIPE.lr)
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, f"{i}.mid") for i in range(len(train))]
@@ -341,7 +340,9 @@ def original(train: Sequence[np.ndarray], device: torch.device) -> Iterator[Row]
             roll_to_midi(roll, 0.5).write(str(file))
         loader = DataLoader(
             ParsedEachTime(files), RECIPE.batch_size, shuffle=True,
-            collate_fn=lambda tunes: pad_sequence(tunes, batch_first=True),
+            collate_fn=lambda tunes: torch.stack(
+                [functional.pad(tune, (0, 0, 0, longest - len(tune))) for tune in tunes]
+            ),
         )  # fmt: skip
         began = time.perf_counter()
         for batch in loader:
