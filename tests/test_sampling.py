@@ -93,8 +93,8 @@ def test_sampling_is_stepping_by_hand_through_primer_and_tune(
     assert drawn.any()
 
 
-class Upwards(torch.nn.Module):
-    """A model that plays what it heard last, one key higher."""
+class Last(torch.nn.Module):
+    """A model and head that hear the last frame alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,6 +103,10 @@ class Upwards(torch.nn.Module):
 
     def forward(self, frames: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         return frames, state
+
+
+class Upwards(Last):
+    """A model that plays what it heard last, one key higher."""
 
     def sample(self, hidden: Tensor, noise: Tensor, choices: Choices) -> Tensor:
         assert (choices, noise.shape) == (Choices(), (1, DRAWS))
@@ -153,16 +157,8 @@ def test_progress_is_told_of_every_frame_once(max_hold: int) -> None:
 # ---- where a tune is over ------------------------------------------------------------------------
 
 
-class Settling(torch.nn.Module):
+class Settling(Last):
     """A model that plays the keys 1, 2, 3, 3, 3, ... after silence, and 70, 71, 72, 72 after 69."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.nothing = torch.nn.Parameter(torch.zeros(1))
-        self.head: Any = self
-
-    def forward(self, frames: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        return frames, state
 
     def sample(self, hidden: Tensor, noise: Tensor, choices: Choices) -> Tensor:
         last = hidden.argmax(dim=1)
