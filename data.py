@@ -49,8 +49,9 @@ def read(
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: no such file or folder")
     files = midi_files(path) if path.is_dir() else [path]
-    key, place = cache.key_of(path, files, frame_beats), None
+    key, place = "", None
     if kept is not None:
+        key = cache.key_of(path, files, frame_beats)
         place = cache.place_of(kept, path, frame_beats)
         if found := cache.find(place, key):
             return found

@@ -22,6 +22,7 @@ import numpy as np
 
 from keys import NAMES, pitch_classes
 from midi import held_notes
+from rolls import BYTES
 from settings import LOWEST, K
 
 SCALE = (0, 2, 4, 5, 7, 9, 11)  # a major scale, in semitones from its tonic
@@ -29,7 +30,6 @@ LONGEST = 16  # frames; the last bin of note lengths holds all that are longer t
 LAGS = (16, 32, 64)  # frames; 4, 8 and 16 beats where a frame is a quarter of one
 REPEAT_WINDOW = 16  # frames of a window that may occur again
 COPY_WINDOW = 32  # frames of a window that may be copied: too long to be met by chance
-FRAME_BYTES = K // 8  # of a frame packed, eight keys a byte
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd; of the hash of windows
 FOLD = np.eye(12)[(np.arange(K) + LOWEST) % 12]  # (K, 12), 1 where the key is of the pitch class
 
@@ -157,7 +157,7 @@ def windows(roll: np.ndarray, frames: int) -> Iterator[bytes]:
     """Yield every stretch of so many frames of a roll, (T, 88) bool, as bytes, 11 a frame."""
     packed = np.packbits(roll, axis=1).tobytes()
     for start in range(len(roll) - frames + 1):
-        yield packed[start * FRAME_BYTES : (start + frames) * FRAME_BYTES]
+        yield packed[start * BYTES : (start + frames) * BYTES]
 
 
 def exact_repeats(roll: np.ndarray) -> float:
@@ -220,7 +220,7 @@ def telling_windows(roll: np.ndarray, frames: int) -> np.ndarray:
     """
     packed = np.packbits(roll, axis=1)
     words = np.zeros((len(roll), 16), dtype=np.uint8)
-    words[:, :FRAME_BYTES] = packed
+    words[:, :BYTES] = packed
     low, high = words.view(np.uint64).T  # a frame is two of them
     frame_hash = mixed(mixed(low) ^ high)
     count = max(len(roll) - frames + 1, 0)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from files import InputError
 from midi import Counts, midi_to_roll
-from rolls import BYTES, SPLITS, Rolls, Splits
+from rolls import SPLITS, Rolls, Splits
 
 MANY = 500  # files that are worth the two seconds until several processes are up
 UNREADABLE_SHARE = 0.05  # a folder with more damaged files than this is refused
@@ -78,13 +78,7 @@ def read_midi_folder(
     remarks += [f"{path}: left out, it is in none of train/ valid/ test/" for path in beside]
     if hidden:
         remarks.append(f"{folder}: {len(hidden)} files named ._* left out: macOS's own, no music")
-    return {split: join(packed) for split, packed in splits.items()}, remarks + damaged
-
-
-def join(tunes: Sequence[np.ndarray]) -> Rolls:
-    """Return packed rolls, (T, 11) uint8 each, as one."""
-    lengths = np.array([len(tune) for tune in tunes], dtype=np.int64)
-    return Rolls(np.concatenate([np.empty((0, BYTES), np.uint8), *tunes]), lengths)
+    return {split: Rolls.joined(packed) for split, packed in splits.items()}, remarks + damaged
 
 
 def parse(files: Sequence[Path], frame_beats: float) -> Iterator[Parsed]:

@@ -41,12 +41,13 @@ class Rolls(Sequence[np.ndarray]):
         """Pack rolls, (T, 88) bool each."""
         if isinstance(rolls, cls):
             return rolls
-        packed = [np.packbits(roll, axis=1) for roll in rolls]
-        empty = np.empty((0, BYTES), dtype=np.uint8)
-        return cls(
-            np.concatenate([empty, *packed]),
-            np.array([len(roll) for roll in rolls], dtype=np.int64),
-        )
+        return cls.joined([np.packbits(roll, axis=1) for roll in rolls])
+
+    @classmethod
+    def joined(cls, tunes: Sequence[np.ndarray]) -> "Rolls":
+        """Join tunes that are packed already, (T, 11) uint8 each."""
+        lengths = np.array([len(tune) for tune in tunes], dtype=np.int64)
+        return cls(np.concatenate([np.empty((0, BYTES), dtype=np.uint8), *tunes]), lengths)
 
     def __len__(self) -> int:
         """Return N, the number of tunes."""
