@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from files import InputError, make_folder, one_line, whole_file
 from model import PianoLSTM
@@ -134,47 +134,34 @@ def load_model(path: Path, device: torch.device | str = "cpu") -> tuple[PianoLST
 
 
 def save_state(
-    path: Path,
-    model: PianoLSTM,
-    optimizer: torch.optim.Optimizer,
-    averaged: nn.Module | None,
-    record: Record,
+    path: Path, model: PianoLSTM, optimizer: torch.optim.Optimizer, record: Record
 ) -> None:
-    """Write where training stands: weights, their average, Adam's moments, a record of the run."""
+    """Write where training stands: weights, Adam's moments, a record of the run."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    if averaged is not None:
-        tensors |= {f"averaged.{name}": tensor for name, tensor in averaged.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         for name, tensor in moments.items():
             tensors[f"optimizer.{index}.{name}"] = tensor
     write_tensors(path, tensors, record)
 
 
-def load_state(
-    path: Path, model: PianoLSTM, optimizer: torch.optim.Optimizer, averaged: nn.Module | None
-) -> Record:
-    """Put model, optimizer and average back to where `save_state` found them; return its record.
+def load_state(path: Path, model: PianoLSTM, optimizer: torch.optim.Optimizer) -> Record:
+    """Put model and optimizer back to where `save_state` found them; return its record.
 
     Raises:
         InputError: the file can't be read or belongs to another model.
     """
     tensors, record = read_tensors(path)
     weights: dict[str, Tensor] = {}
-    average: dict[str, Tensor] = {}
     moments: dict[int, dict[str, Tensor]] = {}
     try:
         for name, tensor in tensors.items():
             kind, rest = name.split(".", 1)
             if kind == "model":
                 weights[rest] = tensor
-            elif kind == "averaged":
-                average[rest] = tensor
             else:
                 index, moment = rest.split(".")
                 moments.setdefault(int(index), {})[moment] = tensor
         model.load_state_dict(weights)
-        if averaged is not None:
-            averaged.load_state_dict(average)
         parameters = dict(enumerate(model.parameters()))
         for number, kept in moments.items():
             shapes = {moment.shape for moment in kept.values() if moment.ndim}

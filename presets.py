@@ -41,7 +41,6 @@ def best(frames: int) -> dict[str, Any]:
         "view_dropout": round(0.38 + 0.12 * scarcity, 2),
         # Where no time is crossed (Zaremba et al. 2014, arXiv:1409.2329).
         "dropout": round(0.48 + 0.22 * scarcity, 2),
-        "input_dropout": round(0.28 + 0.22 * scarcity, 2),
         # The benchmark's sets are in C: unmoved, most keys would hardly be heard. Told by how much
         # it was moved, the model need not wonder which key a tune is in.
         "transpose": round(0.53 + 0.47 * scarcity, 2),
@@ -49,8 +48,6 @@ def best(frames: int) -> dict[str, Any]:
         "steps": round(9_200 - 5_600 * scarcity),
         "lr": 0.0025,
         "warmup": 0.3,  # one cycle (Smith and Topin 2018, arXiv:1708.07120)
-        "weight_decay": 0.05,  # AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101)
-        "average": 0.998,  # Polyak and Juditsky 1992; over the last 500 steps or so
     }
 
 

@@ -135,14 +135,6 @@ class TrainSettings(Group):
         at_least=0,
         below=1,
     )
-    weight_decay: float = setting(0.0, "decoupled weight decay (AdamW)", at_least=0, at_most=10)
-    average: float = setting(
-        0.0,
-        "decay per step of the running average of the weights that is scored and kept; 0 = the"
-        " weights themselves",
-        at_least=0,
-        below=1,
-    )
     # Weights, optimizer, scoring and sampling stay in float32 (Micikevicius et al. 2018,
     # arXiv:1710.03740).
     precision: str = setting(

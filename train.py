@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from checkpoint import Record, load_state, save_model, save_state
@@ -123,18 +121,6 @@ def learning_rate(settings: TrainSettings, progress: float) -> float:
     return settings.lr * (1 - math.cos(math.pi * rising)) / 2
 
 
-def running_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Return the rule of an exponential moving average that does not dwell on where it began.
-
-    After n steps it forgets at the rate (1 + n) / (10 + n), until that reaches `decay`.
-    """
-
-    def average(mean: Tensor, weights: Tensor, n: Tensor | int) -> Tensor:
-        return mean.lerp(weights, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
-
-    return average
-
-
 class Objective(nn.Module):
     """The NLL of a chunk, (F,) in nats, and the state after it: all of a step but the gradient.
 
@@ -190,15 +176,7 @@ class Trainer:
         self.settings, self.seed, self.device = settings, seed, device
         self.folder, self.record, self.draw, self.world = folder, record, draw, world
         self.drawn_at = -math.inf  # seconds
-        # Without weight decay, this is Adam.
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
-        )
-        self.averaged = (
-            AveragedModel(model, avg_fn=running_average(settings.average))
-            if settings.average
-            else None
-        )
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)
         self.objective: nn.Module = Objective(model)
         if world.size > 1:
             self.objective = DistributedDataParallel(self.objective)
@@ -210,16 +188,11 @@ class Trainer:
         """The file of the best weights so far."""
         return self.folder / "model.safetensors"
 
-    @property
-    def best_guess(self) -> PianoLSTM:
-        """The model to score and to keep: the averaged one, if weights are averaged."""
-        return cast(PianoLSTM, self.averaged.module) if self.averaged else self.model
-
     def resume(self) -> None:
         """Go back to where training stood as the run's folder has it, or to the start."""
         path = self.folder / "state.safetensors"
         if path.is_file():
-            record = load_state(path, self.model, self.optimizer, self.averaged)
+            record = load_state(path, self.model, self.optimizer)
             try:
                 self.history = [Epoch(**line) for line in record["history"]]
             except (KeyError, TypeError):
@@ -246,7 +219,7 @@ class Trainer:
         except KeyboardInterrupt:
             print("stopped; what is best so far is evaluated and kept")
             if not self.history and self.world.first:
-                save_model(self.weights_path, self.best_guess, {**self.record, "best_epoch": 0})
+                save_model(self.weights_path, self.model, {**self.record, "best_epoch": 0})
             return False
         return True
 
@@ -282,7 +255,7 @@ class Trainer:
         total = float(self.world.sum(torch.tensor(total, device=self.device)))
         self.check(number, total)
         seconds = time.perf_counter() - began
-        valid = self.world.agree(self.validate(self.best_guess) if self.world.first else None)
+        valid = self.world.agree(self.validate(self.model) if self.world.first else None)
         if not math.isfinite(valid):
             raise DivergedError(f"epoch {number}: the valid NLL is {valid}; try a lower --lr")
         return Epoch(number, total / frames, valid, seconds, frames / seconds)
@@ -311,8 +284,6 @@ class Trainer:
             if self.settings.clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
             self.optimizer.step()
-            if self.averaged:
-                self.averaged.update_parameters(self.model)
             total += nll.detach().sum()
         return float(total)
 
@@ -327,7 +298,7 @@ class Trainer:
         last, best = history[-1], best_of(history)
         if best is last:
             record = {**self.record, "best_epoch": last.epoch, "valid_nll": last.valid}
-            save_model(self.weights_path, self.best_guess, record)
+            save_model(self.weights_path, self.model, record)
         lines = [asdict(epoch) for epoch in history]
         with (
             whole_file(self.folder / "metrics.csv") as temporary,
@@ -338,7 +309,7 @@ class Trainer:
             table.writerows(lines)
         # The state comes last: if the program is killed before, the epoch is repeated.
         path = self.folder / "state.safetensors"
-        save_state(path, self.model, self.optimizer, self.averaged, {"history": lines})
+        save_state(path, self.model, self.optimizer, {"history": lines})
         if time.perf_counter() - self.drawn_at > REDRAW_SECONDS:
             self.draw(history)
             self.drawn_at = time.perf_counter()

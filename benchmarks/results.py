@@ -59,12 +59,7 @@ TABLES = {
             ("no-upper", "--upper_layers=0"),
             ("no-transpose", "--transpose=0"),
             ("no-dropout", "--dropout=0"),
-            ("no-input-dropout", "--input_dropout=0"),
             ("no-warmup", "--warmup=0"),
-            ("no-weight-decay", "--weight_decay=0"),
-            ("no-average", "--average=0"),
-            ("plain", "--input_dropout=0 --weight_decay=0 --warmup=0"),
-            ("lean", "--input_dropout=0 --weight_decay=0 --average=0"),
             ("narrow", "--hidden_size=256"),
             ("latent-16", "--latent_size=16"),
         )

@@ -273,7 +273,7 @@ print(time.time(), flush=True)
 def step(self, closure=None):
     print(time.time(), flush=True)
     os._exit(0)
-torch.optim.AdamW.step = step
+torch.optim.Adam.step = step
 import main
 main.main(sys.argv[1:])
 """

@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch.optim.swa_utils import AveragedModel
 
 import checkpoint
 from checkpoint import load_model, load_state, read_tensors, save_model, save_state, write_tensors
@@ -18,7 +17,6 @@ from helpers import one_line_naming
 from helpers_train import MEMORY, stir
 from model import PianoLSTM
 from settings import ModelSettings
-from train import running_average
 
 RECORD = {"dataset": "tiny", "frame_beats": 0.5, "seed": 3, "fingerprint": "abc"}
 
@@ -273,60 +271,41 @@ def test_older_format_asks_for_another_training(tmp_path: Path) -> None:
 # ---- the state of training -----------------------------------------------------------------------
 
 
-Trained = tuple[PianoLSTM, torch.optim.Optimizer, AveragedModel | None]
+Trained = tuple[PianoLSTM, torch.optim.Optimizer]
 
 
-def trained(seed: int, steps: int, *, average: bool = False, **sizes: Any) -> Trained:
+def trained(seed: int, steps: int, **sizes: Any) -> Trained:
     model = make_model(seed, **sizes)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    averaged = AveragedModel(model, avg_fn=running_average(0.5)) if average else None
-    take_steps(model, optimizer, averaged, steps)
-    return model, optimizer, averaged
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    take_steps(model, optimizer, steps)
+    return model, optimizer
 
 
-def take_steps(
-    model: PianoLSTM,
-    optimizer: torch.optim.Optimizer,
-    averaged: AveragedModel | None,
-    steps: int,
-) -> None:
+def take_steps(model: PianoLSTM, optimizer: torch.optim.Optimizer, steps: int) -> None:
     frames = torch.eye(88)[None, 30:36]
     for _ in range(steps):
         hidden, _ = model(frames)
         optimizer.zero_grad()
         model.head.nll(hidden[0], frames[0]).mean().backward()
         optimizer.step()
-        if averaged is not None:
-            averaged.update_parameters(model)
 
 
-@pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize("sizes", [{}, MEMORY], ids=["plain", "memory"])
 def test_training_goes_on_from_a_state_as_if_never_stopped(
-    tmp_path: Path, average: bool, sizes: dict[str, Any]
+    tmp_path: Path, sizes: dict[str, Any]
 ) -> None:
     path = tmp_path / "state.safetensors"
-    whole = trained(0, steps=3, average=average, **sizes)
+    whole = trained(0, steps=3, **sizes)
     save_state(path, *whole, {"history": [1, 2]})
-    resumed = trained(1, steps=5, average=average, **sizes)
+    resumed = trained(1, steps=5, **sizes)
     record = load_state(path, *resumed)
     assert record["history"] == [1, 2]
     take_steps(*whole, 4)
     take_steps(*resumed, 4)
-    for one, other in zip(whole[::2], resumed[::2], strict=True):  # the model, and the average
-        if one is not None and other is not None:
-            for name, tensor in one.state_dict().items():  # the number of steps among them
-                assert torch.equal(other.state_dict()[name], tensor), name
+    for name, tensor in whole[0].state_dict().items():
+        assert torch.equal(resumed[0].state_dict()[name], tensor), name
     steps = {int(moments["step"]) for moments in resumed[1].state_dict()["state"].values()}
     assert steps == {7}
-
-
-def test_state_without_the_average_that_is_asked_for_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "state.safetensors"
-    save_state(path, *trained(0, steps=1), {})
-    with pytest.raises(InputError) as refused:
-        load_state(path, *trained(0, steps=1, average=True))
-    assert one_line_naming(path, refused.value)
 
 
 def test_state_of_a_run_just_begun_comes_back(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_two_processes_train_as_one_and_either_goes_on_with_the_others_run(
     monkeypatch.chdir(tmp_path)
     # Batches of five and of one: for the second, one process has no tune.
     recipe = ["--data", write_tunes(tmp_path), *SMALL, "--batch_size=5", "--bptt=7", "--lr=0.01"]
-    recipe += ["--transpose=0.5", "--average=0.5", "--memory=8", "--intervals"]
+    recipe += ["--transpose=0.5", "--memory=8", "--intervals"]
     assert call(main, *recipe, "--epochs=4", "--run_dir=one") == 0
     said = torchrun(2, *recipe, "--epochs=3", "--run_dir=two")
     assert said.stdout.count("epoch   1") == 1

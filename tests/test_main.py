@@ -77,7 +77,7 @@ def test_every_flag_is_kept_in_settings_json(small_set):
         "velocity": 70, "program": "6", "primer_notes": "C4 E4,G4", "frame_beats": 0.25,
         "input_dropout": 0.2, "memory": 9, "views": 2, "heads": 2, "head_size": 3, "match": 5,
         "view_dropout": 0.3, "upper_layers": 1, "transpose": 0.5, "warmup": 0.25,
-        "weight_decay": 0.01, "average": 0.9, "precision": "bfloat16", "max_hold": 4.0,
+        "precision": "bfloat16", "max_hold": 4.0,
     }  # fmt: skip
     assert (
         call(main, "--data", small_set, "--run_dir=run", *(f"--{k}={v}" for k, v in flags.items()))

@@ -106,9 +106,7 @@ PLAIN = {"sizes": DEEP, "epochs": 4, "lr": 0.01}
 FULL = {
     **PLAIN,
     "sizes": {**DEEP, **MEMORY, "input_dropout": 0.2, "transpose": 0.5},
-    "average": 0.8,
     "warmup": 0.3,
-    "weight_decay": 0.1,
 }
 
 

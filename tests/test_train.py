@@ -264,13 +264,7 @@ def test_training_in_two_threads_gives_the_same_bytes_twice(tmp_path: Path) -> N
     try:
         for name in ("one", "two"):
             make_trainer(
-                tmp_path / name,
-                rolls=rolls,
-                sizes=sizes,
-                batch_size=8,
-                bptt=30,
-                epochs=1,
-                average=0.9,
+                tmp_path / name, rolls=rolls, sizes=sizes, batch_size=8, bptt=30, epochs=1
             ).fit()
             made.append((tmp_path / name / "model.safetensors").read_bytes())
     finally:
