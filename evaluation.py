@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from data import RollDataset, batches, chunks
-from model import DRAWS, LIKELIEST, PianoLSTM, first_rows
+from heads import DRAWS, LIKELIEST
+from model import PianoLSTM, first_rows
 from settings import K
 
 EVAL_BATCH = 32  # tunes; a matter of speed and memory alone

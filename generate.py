@@ -21,9 +21,10 @@ from checkpoint import Record, find_weights, load_model, read_settings, use_mach
 from corpora import at_hand, load
 from files import InputError, make_folder, run_program
 from flags import Parser, add_flags
+from heads import Choices, ChordHead
 from keys import move
 from measures import known_windows
-from model import Choices, ChordHead, PianoLSTM
+from model import PianoLSTM
 from prompt import in_key, read_part, read_prompt
 from samples import Origin, parse_formats, say, write_index, write_samples
 from sampling import DrawFrame, above, below, freely, generators_of, sample
@@ -122,6 +123,7 @@ def sample_rolls(
     settings: SampleSettings,
     seed: int,
     on_frames: Callable[[int], Any] = lambda _: None,
+    threads: int = 0,
 ) -> list[np.ndarray]:
     """Sample the tunes that are asked for; return their rolls, what they start from included."""
     drawn = sample(
@@ -131,6 +133,7 @@ def sample_rolls(
         piece.draw_frame,
         primer=torch.from_numpy(piece.heard),
         max_hold=piece.max_hold,
+        threads=threads,
         on_frames=on_frames,
     )
     kept = piece.heard if settings.include_primer else piece.heard[:0]
@@ -155,7 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(lengths := [n for n in ("bars", "beats", "seconds") if hasattr(flags, n)]) > 1:
         parser.error(f"--{', --'.join(lengths)}: give one of them")
     play = PlaySettings.from_flags(flags, parser)
-    device = use_machine(MachineSettings.from_flags(flags, parser))
+    machine = MachineSettings.from_flags(flags, parser)
+    device = use_machine(machine)
     path = find_weights(flags.weights)
     model, record = load_model(path, device)
     seed = secrets.randbelow(2**31) if play.seed is None else play.seed
@@ -188,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         leave=False,
         disable=None,  # none where nobody watches: no bars in log files
     ) as bar:
-        rolls = sample_rolls(model, piece, settings, seed, bar.update)
+        rolls = sample_rolls(model, piece, settings, seed, bar.update, machine.threads)
     for stem, found in zip(stems, write_samples(rolls, folder, origin), strict=True):
         print(f"{stem}.{origin.formats[0]}  {say(found)}")
         for warning in found.warnings():

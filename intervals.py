@@ -8,6 +8,8 @@ Source: that a model of music predicts better when it knows intervals as well as
 Grachten and Widmer 2018, arXiv:1806.08236).
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -81,5 +83,13 @@ def seen_from(anchors: Tensor, frames: Tensor) -> Tensor:
     What leaves at one end comes back in at the other, so that the negative anchors undo it.
     """
     keys = frames.shape[-1]
-    sources = (torch.arange(keys, device=frames.device) + anchors[..., None]) % keys
-    return frames.gather(-1, sources.expand_as(frames))
+    sources = circle(keys, frames.device).index_select(0, (anchors % keys).flatten())
+    return frames.gather(-1, sources.view(*anchors.shape, keys).expand_as(frames))
+
+
+@cache
+def circle(keys: int, device: torch.device) -> Tensor:
+    """Return the key at each place counted upwards from each key, (K, K) int64."""
+    with torch.inference_mode(False):
+        places = torch.arange(keys, device=device)
+        return (places[:, None] + places) % keys

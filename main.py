@@ -273,7 +273,8 @@ def finish_run(
         trainer.draw(trainer.history)
     rows = print_table(results, corpus)
     seed = settings.run.seed
-    rolls = sample_rolls(model, free_piece(model, record, settings.sample), settings.sample, seed)
+    piece = free_piece(model, record, settings.sample)
+    rolls = sample_rolls(model, piece, settings.sample, seed, threads=settings.machine.threads)
     known = known_windows(datasets["train"].rolls)
     origin = Origin(trainer.weights_path, record, seed, settings.sample, known=known)
     samples = folder / "samples"

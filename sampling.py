@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model import DRAWS, FREELY, Choices, ChordHead, Head, PianoLSTM, draw
+from heads import DRAWS, FREELY, Choices, ChordHead, Head, draw
+from model import PianoLSTM
 from settings import K
 
-BLOCK = 64  # frames whose random numbers are drawn at once
+BLOCK = 16  # frames that are drawn before it is looked whether all tunes are over
 FEW = 16  # tunes side by side, up to which oneDNN's LSTM is slower than PyTorch's own
 
 # Draws the frame at time t: vectors (B, H), noise (B, K + 1), t -> (B, K) of 0 and 1.
@@ -31,17 +32,21 @@ def generators_of(seed: int, count: int) -> list[torch.Generator]:
 
 
 @contextmanager
-def quick_steps(tunes: int) -> Iterator[None]:
-    """Compute frame by frame without oneDNN if there are few tunes.
+def quick_steps(tunes: int, threads: int = 0) -> Iterator[None]:
+    """Compute frame by frame without oneDNN and on one thread if there are few tunes.
 
-    Its LSTM arranges the weights anew at each call, which takes longer than the step of a few rows:
-    a single tune is drawn two to four times as fast without.
+    oneDNN's LSTM arranges the weights anew at each call, which takes longer than the step of a few
+    rows: a single tune is drawn two to four times as fast without. And what a second thread has to
+    do takes less time than to tell it. Of so many `threads` as are given, all are used.
     """
+    few, usual = tunes <= FEW, torch.get_num_threads()
     # Not `flags`, the context manager for this: it sets TF32 too, and warns of that on a CPU.
-    before, *_ = torch.backends.mkldnn.set_flags(False if tunes <= FEW else None)
+    before, *_ = torch.backends.mkldnn.set_flags(False if few else None)
+    torch.set_num_threads(threads or (1 if few else usual))
     try:
         yield
     finally:
+        torch.set_num_threads(usual)
         torch.backends.mkldnn.set_flags(before)
 
 
@@ -59,6 +64,7 @@ def sample(
     *,
     primer: Tensor | None = None,
     max_hold: int = 0,
+    threads: int = 0,
     on_frames: Callable[[int], Any] = lambda _: None,
 ) -> Tensor:
     """Draw music from the model.
@@ -74,6 +80,7 @@ def sample(
         draw_frame: how a frame is drawn; None = freely, as the model believes.
         primer: (T, 88) frames that the model hears first; None = silence alone.
         max_hold: frames; 0 = one tune, however long it holds.
+        threads: of the CPU; 0 = one for few tunes, else as many as PyTorch is set to.
         on_frames: told of frames as they come, B * frames in all, for a progress bar.
 
     Returns:
@@ -84,7 +91,7 @@ def sample(
     sources, done = list(generators), torch.zeros(len(generators), dtype=torch.int64)
     while len(rows := (done < frames).nonzero()[:, 0].tolist()):
         wanted = frames - done[rows]
-        with quick_steps(len(rows)):
+        with quick_steps(len(rows), threads):
             drawn, lengths = sample_tunes(
                 model,
                 wanted,
@@ -121,32 +128,37 @@ def sample_tunes(
     heard = torch.zeros(rows, 1, K, device=device)  # a tune starts from silence
     if primer is not None:
         heard = torch.cat([heard, primer.to(heard).expand(rows, -1, -1)], dim=1)
-    longest, wanted = int(wanted.max()), wanted.to(device)
+    longest, told = int(wanted.max()), 0
     drawn = torch.zeros(rows, longest, K, dtype=torch.bool, device=device)
-    held, lengths, playing = torch.zeros_like(wanted), torch.zeros_like(wanted), wanted > 0
-    noise = heard.new_zeros(rows, 0, DRAWS)
+    lengths, held = wanted.to(device), torch.zeros(rows, dtype=torch.int64, device=device)
+    before = heard.new_zeros(rows, K)
     hidden, state = model(heard)  # (B, T, H)
-    for t in range(longest):
-        if t % BLOCK == 0:
-            noise = torch.stack([torch.rand(BLOCK, DRAWS, generator=g) for g in generators])
-            noise = noise.to(device)  # (B, BLOCK, K + 1)
-        frame = draw_frame(hidden[:, -1], noise[:, t % BLOCK], t)
-        drawn[:, t] = frame > 0
-        lengths += playing
-        on_frames(int(playing.sum()))
-        held = torch.where((drawn[:, t] == drawn[:, t - 1]).all(dim=1), held + 1, 1)
-        playing &= lengths < wanted
-        if max_hold:
-            playing &= held < max_hold
-        if not bool(playing.any()):
+    for start in range(0, longest, BLOCK):
+        noise = torch.stack([torch.rand(BLOCK, DRAWS, generator=g) for g in generators])
+        frames: list[Tensor] = []  # (B, K) each
+        # Views of all at once, for to slice a tensor takes as long as to add two small ones.
+        for t, chance in enumerate(noise.to(device).unbind(1)[: longest - start], start):
+            frame = draw_frame(hidden[:, -1], chance, t)  # (B, K)
+            frames.append(frame)
+            if max_hold:
+                held = held * (frame == before).all(dim=1) + 1
+                before, lengths = frame, lengths.where(held < max_hold, lengths.clamp(max=t + 1))
+            if t < longest - 1:
+                hidden, state = model(frame[:, None], state)
+        stop = start + len(frames)
+        drawn[:, start:stop] = torch.stack(frames, dim=1)
+        done = int(lengths.clamp(max=stop).sum())
+        on_frames(done - told)
+        told = done
+        if not (lengths > stop).any():
             break
-        hidden, state = model(frame[:, None], state)
     return drawn.cpu(), lengths.cpu()
 
 
 def freely(head: Head, choices: Choices = FREELY) -> DrawFrame:
     """Return what draws whole frames from the head."""
-    return lambda hidden, noise, _: head.sample(hidden, noise, choices)
+    sampler = head.sampler(choices)
+    return lambda hidden, noise, _: sampler(hidden, noise)
 
 
 def below(melody: np.ndarray, head: ChordHead, choices: Choices = FREELY) -> DrawFrame:
@@ -170,9 +182,10 @@ def below(melody: np.ndarray, head: ChordHead, choices: Choices = FREELY) -> Dra
         else:
             allowed[t, :ceiling] = True
 
+    sampler = head.sampler(choices)
+
     def draw_frame(hidden: Tensor, noise: Tensor, t: int) -> Tensor:
-        highest = allowed[t].to(hidden.device).expand(len(hidden), -1)
-        return head.sample(hidden, noise, choices, highest)
+        return sampler(hidden, noise, allowed[t].to(hidden.device).expand(len(hidden), -1))
 
     return draw_frame
 
@@ -195,7 +208,7 @@ def above(chords: np.ndarray, head: Head, choices: Choices = FREELY) -> DrawFram
         frames = torch.cat([chord[None], chord + torch.eye(K).to(chord)[lowest:]])  # (C, K)
         rows = hidden.repeat_interleave(len(frames), dim=0)  # (B * C, H)
         logits = -head.nll(rows, frames.repeat(len(hidden), 1)).view(len(hidden), -1)
-        return frames[draw(logits, noise[:, 0], choices.temperature, choices.top_p)]
+        return frames[draw(logits, noise[:, :1], choices.temperature, choices.top_p)]
 
     return draw_frame
 

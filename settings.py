@@ -165,7 +165,10 @@ class MachineSettings(Group):
         choices=("auto", "cpu", "cuda", "mps"),
     )
     threads: int = setting(
-        0, "CPU threads; 0 = PyTorch's choice, one for each core", at_least=0, at_most=1024
+        0,
+        "CPU threads; 0 = one for each core, and one in all to draw a few tunes",
+        at_least=0,
+        at_most=1024,
     )
 
 

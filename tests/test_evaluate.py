@@ -13,9 +13,10 @@ from torch import Tensor
 import evaluation
 from data import RollDataset, read
 from evaluation import Baselines, evaluate
+from heads import LIKELIEST
 from helpers import K
 from helpers_train import CPU, LATENTS, MEMORY, make_model, numpy_nlls, rolls_of, same, weights_of
-from model import LIKELIEST, State
+from model import State
 
 
 def roll_from(*frames: set[int]) -> np.ndarray:

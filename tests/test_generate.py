@@ -27,12 +27,12 @@ from generate import (
     piece_of,
     sample_rolls,
 )
+from heads import Choices
 from helpers import RATE, K, roll_from
 from helpers_train import play_model
 from keys import move
 from measures import health, known_windows, longest_repeat
 from midi import midi_to_roll, roll_to_midi
-from model import Choices
 from samples import FORMATS, Origin, parse_formats, say, write_index, write_samples
 from sampling import freely, generators_of, sample
 from settings import PlaySettings, SampleSettings

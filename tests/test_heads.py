@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 from torch import Tensor
 
+from heads import BernoulliHead, Choices, ChordHead
 from helpers import draw_frames
-from model import BernoulliHead, Choices, ChordHead
 
 H, L = 5, 3
 HEADS = ["bernoulli", "chord"]

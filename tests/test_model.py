@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from data import chunks, collate
+from heads import DRAWS, ChordHead
 from helpers import draw_frames
 from helpers_train import MEMORY, stir
 from memory import Past
-from model import DRAWS, ChordHead, PianoLSTM, State, first_rows
+from model import PianoLSTM, State, first_rows
 from presets import PRESETS
-from sampling import BLOCK, generators_of, sample
+from sampling import generators_of, sample
 from settings import ModelSettings
 
 # Either head, one layer or two; without a memory, with one shorter than most tunes, and with one
@@ -164,7 +165,7 @@ def test_first_rows_keeps_these_rows_and_cuts_the_gradient() -> None:
 def test_tune_sampled_step_by_step_is_scored_alike_in_one_pass(sizes: dict[str, Any]) -> None:
     model = make_model(**sizes)
     model.head.set_marginals(torch.full((88,), 0.04))
-    noise = torch.rand(BLOCK, DRAWS, generator=generators_of(3, 1)[0])
+    noise = torch.rand(60, DRAWS, generator=generators_of(3, 1)[0])
     frame, state, drawn, stepwise = torch.zeros(1, 88), None, [], 0.0
     for t in range(60):
         hidden, state = model(frame[:, None], state)
