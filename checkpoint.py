@@ -4,6 +4,7 @@ The folder of a run:
 
     settings.json      every setting, the versions of the libraries, the data's fingerprint
     metrics.csv        a line per epoch
+    times.csv          how long each took
     loss.png           the same as a picture
     model.safetensors  the best weights so far, with all that is needed to play from them
     state.safetensors  where training stands, for --resume
@@ -11,13 +12,16 @@ The folder of a run:
     samples/           what the best weights play
 
 Tensors are kept as safetensors (Hugging Face 2022): a JSON header and raw numbers, so that reading
-them runs no code of the file.
+them runs no code of the file. The format itself does not notice a flipped bit: the header has a
+SHA-256 of all the rest.
 """
 
 import dataclasses
+import hashlib
 import json
 import platform
 import subprocess
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -35,8 +39,11 @@ from settings import MachineSettings, ModelSettings, Settings
 HOME = Path(__file__).parent
 RUNS = Path("runs")
 PRETRAINED = HOME / "pretrained" / "nottingham.safetensors"
-FORMAT = 4  # of the files below; one more whenever an older program could not read them
+FORMAT = 5  # of the files below; one more whenever an older program could not read them
 OLDEST = 4  # that can still be read: the models before were others
+
+# Settings of the recipe in older versions, and the value at which they did nothing.
+GONE = {"weight_decay": 0.0, "average": 0.0}
 
 Record = dict[str, Any]
 
@@ -61,10 +68,11 @@ def read_json(path: Path) -> Any:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], record: Record) -> None:
     """Write tensors and a record, anything JSON can hold, to one file."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    record = {"format": FORMAT, **record}
     # One metadata key: safetensors writes several in random order, and the same seed should give
     # the same bytes.
-    metadata = {"pianolstm": json.dumps({"format": FORMAT, **record})}
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {"pianolstm": json.dumps({**record, "sha256": digest_of(contiguous, record)})}
     with whole_file(path) as temporary:
         try:
             save_file(contiguous, temporary, metadata=metadata)
@@ -72,11 +80,21 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], record: Record) -> Non
             raise OSError(f"{path}: can't be written ({one_line(error)})") from None
 
 
+def digest_of(tensors: dict[str, Tensor], record: Record) -> str:
+    """Return the SHA-256 of a record and of tensors, their names, types and shapes among it."""
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Record]:
     """Read what `write_tensors` wrote.
 
     Raises:
         InputError: the file is missing, damaged, of another program, or of a newer version of ours.
+            One of an older version is read, and what is to be said of that goes to stderr.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -91,6 +109,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Record]:
         raise InputError(f"{path}: written by a newer version of this program; update it")
     if version < OLDEST:
         raise InputError(f"{path}: a model of an older version of this program; train it again")
+    if version < 5:
+        print(f"note: {path}: of an older version, without a checksum", file=sys.stderr)
+    elif record.pop("sha256", None) != digest_of(tensors, record):
+        raise InputError(f"{path}: damaged, its checksum is another; get it or train it again")
     return tensors, record
 
 
@@ -266,7 +288,12 @@ def read_settings(folder: Path) -> Settings:
     if not path.is_file():
         raise InputError(f"{folder}: not the folder of a run (it has no settings.json)")
     try:
-        return Settings.from_dict(read_json(path)["settings"])
+        settings = read_json(path)["settings"]
+        recipe = settings.get("train", {})
+        for name, unused in GONE.items():
+            if (value := recipe.pop(name, unused)) != unused:
+                raise InputError(f"{path}: --{name} {value} is no more; train it again without")
+        return Settings.from_dict(settings)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: not the settings of a run ({one_line(error)})") from None
 

@@ -254,7 +254,11 @@ def batches(
     dataset: RollDataset, batch_size: int, generator: np.random.Generator | None = None
 ) -> Iterable[Batch]:
     """Return an iterable over the dataset in batches, each tune in exactly one of them."""
-    groups = length_groups(dataset.lengths, batch_size, generator)
+    return in_groups(dataset, length_groups(dataset.lengths, batch_size, generator))
+
+
+def in_groups(dataset: RollDataset, groups: list[list[int]]) -> Iterable[Batch]:
+    """Return an iterable over the batches of these tunes."""
     # Its own generator: without, DataLoader would draw a seed from torch's global one.
     return DataLoader(
         dataset, batch_sampler=groups, collate_fn=collate, generator=torch.Generator()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from checkpoint import Record, load_state, save_model, save_state
-from data import Batch, Chunk, RollDataset, batches, chunks, length_groups, share_of, transposed
+from data import Batch, Chunk, RollDataset, chunks, in_groups, length_groups, share_of, transposed
 from distributed import ALONE, World
 from files import InputError, whole_file
 from model import PianoLSTM, State, first_rows
@@ -31,6 +32,7 @@ from settings import TrainSettings
 REDRAW_SECONDS = (
     10  # between two drawings of the losses while training, which take a quarter second
 )
+NAMED = 8  # tunes of a batch that diverged
 
 
 class DivergedError(Exception):
@@ -71,7 +73,7 @@ def between_steps() -> Iterator[Callable[[], None]]:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of metrics.csv."""
+    """One line of metrics.csv and of times.csv."""
 
     epoch: int
     train: float  # NLL while training, dropout and all, first frames scored
@@ -243,29 +245,30 @@ class Trainer:
             # None where nobody watches: no bars in log files.
             disable=None if self.world.first else True,
         ) as bar:
-            for batch in batches(self.train, self.settings.batch_size, order):
+            groups = length_groups(self.train.lengths, self.settings.batch_size, order)
+            for tunes, batch in zip(groups, in_groups(self.train, groups), strict=True):
                 progress = (number - 1 + frames / whole) / self.settings.epochs
                 self.optimizer.param_groups[0]["lr"] = learning_rate(self.settings, progress)
                 total += self.learn(*transposed(batch, self.model.settings.transpose, order))
                 frames += int(batch.lengths.sum())
                 if self.world.size == 1:  # several give up together, at the epoch's end
-                    self.check(number, total)
+                    self.check(total, f"epoch {number}, {name_batch(groups, tunes)}")
                 bar.update(int(batch.lengths.sum()))
                 bar.set_postfix_str(
                     f"{total * self.world.size / frames:.3f} nats/frame", refresh=False
                 )
         total = float(self.world.sum(torch.tensor(total, device=self.device)))
-        self.check(number, total)
+        self.check(total, f"epoch {number}")
         seconds = time.perf_counter() - began
         valid = self.world.agree(self.validate(self.model) if self.world.first else None)
         if not math.isfinite(valid):
             raise DivergedError(f"epoch {number}: the valid NLL is {valid}; try a lower --lr")
         return Epoch(number, total / frames, valid, seconds, frames / seconds)
 
-    def check(self, number: int, total: float) -> None:
+    def check(self, total: float, where: str) -> None:
         """Give up if the loss is no number any more."""
         if not math.isfinite(total):
-            raise DivergedError(f"epoch {number}: the loss is {total}; try a lower --lr")
+            raise DivergedError(f"{where}: the loss is {total}; try a lower --lr")
 
     def learn(self, batch: Batch, shift: Tensor) -> float:
         """Take an optimizer step for each chunk of a batch; return its NLL in nats, of this share.
@@ -302,19 +305,30 @@ class Trainer:
             record = {**self.record, "best_epoch": last.epoch, "valid_nll": last.valid}
             save_model(self.weights_path, self.model, record)
         lines = [asdict(epoch) for epoch in history]
-        with (
-            whole_file(self.folder / "metrics.csv") as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as file,
-        ):
-            table = csv.DictWriter(file, lines[0].keys(), lineterminator="\n")
-            table.writeheader()
-            table.writerows(lines)
+        # Apart, as the losses are the same whenever they are trained again, and the times are not.
+        write_table(self.folder / "metrics.csv", ("epoch", "train", "valid"), lines)
+        write_table(self.folder / "times.csv", ("epoch", "seconds", "frames_per_second"), lines)
         # The state comes last: if the program is killed before, the epoch is repeated.
         path = self.folder / "state.safetensors"
         save_state(path, self.model, self.optimizer, {"history": lines})
         if time.perf_counter() - self.drawn_at > REDRAW_SECONDS:
             self.draw(history)
             self.drawn_at = time.perf_counter()
+
+
+def name_batch(groups: Sequence[list[int]], tunes: list[int]) -> str:
+    """Return which batch of an epoch holds these tunes, and the first of them."""
+    names = ", ".join(str(tune) for tune in sorted(tunes)[:NAMED])
+    more = f" and {len(tunes) - NAMED} more" if len(tunes) > NAMED else ""
+    return f"batch {groups.index(tunes) + 1} of {len(groups)} (training tunes {names}{more})"
+
+
+def write_table(path: Path, columns: Sequence[str], lines: Sequence[dict[str, Any]]) -> None:
+    """Write these columns of the lines as CSV."""
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        table.writerows(lines)
 
 
 def plot_losses(

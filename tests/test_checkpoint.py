@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
@@ -14,7 +15,7 @@ import checkpoint
 from checkpoint import load_model, load_state, read_tensors, save_model, save_state, write_tensors
 from files import InputError
 from helpers import one_line_naming
-from helpers_train import MEMORY, stir
+from helpers_train import MEMORY, same, stir, weights_of
 from model import PianoLSTM
 from settings import ModelSettings
 
@@ -40,6 +41,7 @@ def rewrite(path: Path, change: dict[str, Any], **metadata: Any) -> None:
     tensors, record = read_tensors(path)
     tensors = {name: tensor for name, tensor in {**tensors, **change}.items() if tensor is not None}
     record = {name: value for name, value in {**record, **metadata}.items() if value is not None}
+    record["sha256"] = checkpoint.digest_of(tensors, record)
     save_file(tensors, path, metadata={"pianolstm": json.dumps(record)})
 
 
@@ -241,6 +243,32 @@ def test_unusable_weights_are_named_in_one_line(tmp_path: Path, kind: str) -> No
         load_model(path)
     assert one_line_naming(path, refused.value)
     assert len(str(refused.value)) < len(str(path)) + 300
+
+
+def test_a_flipped_bit_anywhere_is_noticed(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    whole = path.read_bytes()
+    chance, header = np.random.default_rng(1), 8 + int.from_bytes(whole[:8], "little")
+    in_header = chance.integers(header * 8, size=300).tolist()
+    for place in in_header + chance.integers(header * 8, len(whole) * 8, size=300).tolist():
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(InputError) as refused:
+            load_model(path)
+        assert one_line_naming(path, refused.value), place
+
+
+def test_weights_of_before_the_checksum_are_read_and_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = saved(tmp_path)
+    before = weights_of(load_model(path)[0])
+    tensors, record = read_tensors(path)
+    save_file(tensors, path, metadata={"pianolstm": json.dumps({**record, "format": 4})})
+    assert capsys.readouterr().err == ""
+    assert same(weights_of(load_model(path)[0]), before)
+    assert capsys.readouterr().err == f"note: {path}: of an older version, without a checksum\n"
 
 
 def test_weights_in_float64_are_refused_or_made_float32(tmp_path: Path) -> None:

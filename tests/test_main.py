@@ -40,8 +40,8 @@ def test_a_run_leaves_every_file_that_was_promised(small_set, capsys):
         for kind in ("mid", "wav", "png", "json")
     ]
     wanted = [
-        "settings.json", "metrics.csv", "loss.png", "model.safetensors", "state.safetensors",
-        "results.json", "index.html", *samples,
+        "settings.json", "metrics.csv", "times.csv", "loss.png", "model.safetensors",
+        "state.safetensors", "results.json", "index.html", *samples,
     ]  # fmt: skip
     found = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()]
     assert sorted(found) == sorted(wanted)

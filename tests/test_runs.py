@@ -70,6 +70,21 @@ def test_unusable_settings_are_named_in_one_line(tmp_path: Path, text: str) -> N
     assert one_line_naming(path, refused.value)
 
 
+@pytest.mark.parametrize(("average", "read"), [(0.0, True), (0.998, False)])
+def test_runs_with_settings_of_older_versions_go_on_where_these_did_nothing(
+    tmp_path: Path, average: float, read: bool
+) -> None:
+    write_settings(tmp_path, some_settings(), {})
+    kept = read_json(tmp_path / "settings.json")
+    kept["settings"]["train"] |= {"weight_decay": 0.0, "average": average}
+    write_json(tmp_path / "settings.json", kept)
+    if read:
+        assert read_settings(tmp_path) == some_settings()
+        return
+    with pytest.raises(InputError, match=r"--average 0.998 is no more"):
+        read_settings(tmp_path)
+
+
 def test_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(InputError) as refused:
