@@ -26,6 +26,9 @@ from rolls import SPLITS, Rolls, Splits, as_roll
 from settings import LOWEST, K
 from unpickle import Array, unpickle
 
+MAX_PICKLE_BYTES = 2**30
+SHARED_CELLS = 16  # times the bytes of a pickle: frames and notes that it may have together
+
 
 def read(
     path: str | Path, frame_beats: float, kept: Path | None = None
@@ -121,6 +124,8 @@ def read_pickle(path: Path) -> Splits:
         InputError: it is damaged, hostile, or holds something else.
     """
     try:
+        if (size := path.stat().st_size) > MAX_PICKLE_BYTES:
+            raise ValueError(f"larger than {MAX_PICKLE_BYTES >> 20} MB")
         loaded = unpickle(path.read_bytes())
     except Exception as error:  # a damaged pickle raises nearly anything; nothing of it is kept
         raise InputError(
@@ -130,9 +135,32 @@ def read_pickle(path: Path) -> Splits:
     if not isinstance(loaded, dict) or not all(split in loaded for split in SPLITS):
         raise InputError(f"{path}: a dict of 'train', 'valid' and 'test' is needed")
     try:
-        return {split: [roll_from_steps(tune) for tune in loaded[split]] for split in SPLITS}
+        left = SHARED_CELLS * size
+        splits: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+        for split in SPLITS:
+            for tune in loaded[split]:
+                left -= count_cells(tune, left)
+                splits[split].append(roll_from_steps(tune))
+        return splits
     except Exception as error:  # whatever a hostile one holds in the place of tunes
         raise InputError(f"{path}: not piano-rolls: {one_line(error)}") from None
+
+
+def count_cells(steps: Any, left: int) -> int:
+    """Return the steps of a tune and the notes of them together, of which so many are `left`.
+
+    What is one thing in a pickle may be referred to often, and a tune of it take any memory.
+
+    Raises:
+        ValueError: there are more.
+    """
+    steps = steps.cells if isinstance(steps, Array) else steps
+    cells = len(steps) * (K if isinstance(steps, np.ndarray) else 1)
+    if cells <= left and not isinstance(steps, np.ndarray):
+        cells += sum(len(step) for step in steps)
+    if cells > left:
+        raise ValueError("far more notes than a file of its size can hold")
+    return cells
 
 
 def roll_from_steps(steps: Any) -> np.ndarray:
@@ -145,10 +173,14 @@ def roll_from_steps(steps: Any) -> np.ndarray:
     if isinstance(steps, np.ndarray) and steps.ndim == 2:
         return as_roll(steps)
     counts = [len(step) for step in steps]
-    notes = np.array([note for step in steps for note in step])
+    named = [note for step in steps for note in step]
     roll = np.zeros((len(steps), K), dtype=bool)
-    if len(notes):
-        if notes.ndim != 1 or notes.dtype.kind not in "iu":
+    if named:
+        # By type, for numpy would look for numbers in lists of lists of lists.
+        if not all(issubclass(kind, (int, np.integer)) for kind in {type(note) for note in named}):
+            raise ValueError("a time step must hold whole numbers")
+        notes = np.array(named)
+        if notes.dtype.kind not in "iu":
             raise ValueError("a time step must hold whole numbers")
         if notes.min() < LOWEST or notes.max() >= LOWEST + K:
             raise ValueError(f"MIDI numbers {notes.min()} to {notes.max()}; a piano has 21 to 108")

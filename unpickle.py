@@ -2,28 +2,65 @@
 
 A pickle is a program: it names functions and has them called. This one may name the few that make
 numpy arrays, and gets stand-ins for them, since numpy's own trust the file's word: an array of
-objects over a buffer, say, is an array of pointers that the file chose.
+objects over a buffer, say, is an array of pointers that the file chose. A short one may also ask
+for much memory, in three ways that are looked for before anything is built; what a pickle that was
+vetted holds takes memory in proportion to its length, but may refer to one thing many times.
 Source: Python's manual, "pickle", section "Restricting Globals".
 """
 
 import io
 import pickle
+import pickletools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+SHARED = 16  # times the length of a pickle that strings handed out again may have together
+PUTS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
+GETS = {"GET", "BINGET", "LONG_BINGET"}
+
 
 def unpickle(content: bytes) -> Any:
     """Return what a pickle of Python 2 or 3 holds, `Array` in the place of numpy arrays.
 
     Raises:
-        UnpicklingError: it names anything but the makers of numpy arrays.
+        UnpicklingError: it names anything but the makers of numpy arrays, or asks for more memory
+            than its length calls for.
         Exception: a damaged pickle raises nearly anything else.
     """
+    vet(content)
     # latin1 turns Python 2's byte strings, numpy buffers among them, into str without loss.
     return PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+
+
+def vet(content: bytes) -> None:
+    """See that a pickle will not take much more memory than it has bytes.
+
+    The number of a memo is an index into a table that grows to hold it; numbers that a pickler
+    gives count up. Every call of a maker of bytes copies them, and a long string in the memo can be
+    handed to it with two bytes a time. And a tuple of three times the one before, and so on, is
+    harmless until somebody goes through it: that is for the reader to count.
+
+    Raises:
+        UnpicklingError: it would.
+        ValueError: it is damaged.
+    """
+    memo: dict[int, int] = {}  # lengths of the strings in it
+    length, handed, most = 0, 0, SHARED * len(content)
+    for step, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        name = opcode.name
+        if name in PUTS:
+            index = len(memo) if argument is None else int(argument)
+            if index > step:
+                raise pickle.UnpicklingError(f"memo {index} is beyond all that it holds")
+            memo[index] = length
+        elif name in GETS:
+            handed += memo.get(int(argument or 0), 0)
+            if handed > most:
+                raise pickle.UnpicklingError("it hands out a long string over and over")
+        length = len(argument) if isinstance(argument, (str, bytes, bytearray)) else 0
 
 
 class Dtype:

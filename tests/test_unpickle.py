@@ -5,6 +5,7 @@ import gzip
 import io
 import pickle
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -334,6 +335,45 @@ def test_an_extension_code_is_no_way_around(
 @pytest.mark.parametrize("content", [b"Pmarker\n.", b"S'marker'\nQ."], ids=["persid", "binpersid"])
 def test_a_persistent_id_is_refused(tmp_path: Path, content: bytes) -> None:
     refusal(write_pickle(tmp_path / "a.pickle", content))
+
+
+def laughing(levels: int, times: int) -> list[Any]:
+    """Return a list of one list `times` over, and that of another, down to a note."""
+    made: list[Any] = [60]
+    for _ in range(levels):
+        made = [made] * times
+    return made
+
+
+def split_of(tunes: Any) -> bytes:
+    return pickle.dumps(dict.fromkeys(SPLITS, tunes))
+
+
+BOMBS = {
+    "memo-text": b"(dp4000000000\n.",
+    "memo-binary": b"\x80\x02}r\xff\xff\xff\xff.",
+    "bytes-over-and-over": b"\x80\x02(X\x40\x42\x0f\x00" + b"a" * 1_000_000 + b"q\x00(0"
+    b"X\x06\x00\x00\x00latin1q\x01(" + b"c_codecs\nencode\nq\x02h\x00h\x01\x86R" * 3_000 + b"l.",
+    "tunes": split_of([[[60]] * 10_000] * 1_000),
+    "steps": split_of([[[60] * 1_000] * 1_000] * 100),
+    "lists-of-lists": split_of([laughing(9, 10)]),
+    "a-note-of-lists": split_of([[[laughing(30, 10)]]]),
+}
+
+
+@pytest.mark.parametrize("content", BOMBS.values(), ids=BOMBS)
+def test_a_short_pickle_does_not_take_much_memory(tmp_path: Path, content: bytes) -> None:
+    path = write_pickle(tmp_path / "a.pickle", content)
+    tracemalloc.start()
+    refusal(path)
+    assert tracemalloc.get_traced_memory()[1] < 50e6 + 20 * len(content)
+    tracemalloc.stop()
+
+
+def test_steps_that_are_one_object_are_no_bomb(tmp_path: Path) -> None:
+    step = (60, 64)
+    splits, _ = read(write_pickle(tmp_path / "a.pickle", split_of([[step] * 40] * 3)), 0.5)
+    assert [len(tune) for tune in splits["test"]] == [40] * 3
 
 
 def test_an_array_too_large_for_memory_is_refused(tmp_path: Path) -> None:
