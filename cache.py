@@ -21,18 +21,21 @@ HEADER = 2**24  # bytes of the line, at most
 HASHED = 2**20  # bytes at once
 
 
-def key_of(folder: Path, files: Iterable[Path], frame_beats: float) -> str:
+def key_of(folder: Path, files: Iterable[Path], frame_beats: float, max_minutes: float) -> str:
     """Return what changes when a file comes, goes or is written to.
 
     Args:
         folder: where the files are, or the one file itself.
         files: all that are read.
         frame_beats: length of a frame in beats.
+        max_minutes: of the longest MIDI file that is read.
 
     Raises:
         OSError: a file has gone meanwhile.
     """
-    digest = hashlib.sha256(f"{FORMAT}\n{folder}\n{frame_beats!r}\n".encode(errors="replace"))
+    digest = hashlib.sha256(
+        f"{FORMAT}\n{folder}\n{frame_beats!r} {max_minutes!r}\n".encode(errors="replace")
+    )
     for path in files:
         about = path.stat()
         name = path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape")

@@ -130,7 +130,7 @@ def load(settings: DataSettings, *, named: bool) -> Corpus:
         InputError: it can't be had, or is not what it claims to be.
     """
     if settings.data is not None:
-        return load_path(Path(settings.data), settings.frame_beats, KEPT)
+        return load_path(Path(settings.data), settings.frame_beats, KEPT, settings.max_minutes)
     folder = Path(settings.data_dir)
     if settings.dataset == "chorales":
         return load_chorales(folder)
@@ -177,7 +177,12 @@ def at_hand(settings: DataSettings) -> Corpus | None:
         return None
 
 
-def load_path(path: Path, frame_beats: float, kept: Path | None = None) -> Corpus:
+def load_path(
+    path: Path,
+    frame_beats: float,
+    kept: Path | None = None,
+    max_minutes: float = DataSettings.max_minutes,
+) -> Corpus:
     """Read a file or folder; a benchmark set is recognised by its frames, whatever its name.
 
     What is read is kept in the folder `kept`, and found again.
@@ -185,7 +190,7 @@ def load_path(path: Path, frame_beats: float, kept: Path | None = None) -> Corpu
     Raises:
         InputError: it can't be read, or holds no piano-rolls.
     """
-    splits, remarks = read(path, frame_beats, kept)
+    splits, remarks = read(path, frame_beats, kept, max_minutes)
     # The resolved path, for the name of `--data .` too; only what any file system can hold.
     name = re.sub(r"\W+", "-", path.resolve().stem).strip("-").lower()[:40] or "data"
     if name in (*BENCHMARKS, "chorales"):

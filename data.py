@@ -23,7 +23,7 @@ from files import InputError, one_line, whole_file
 from matlab import read_mat
 from midi_folder import midi_files, read_midi_folder
 from rolls import SPLITS, Rolls, Splits, as_roll
-from settings import LOWEST, K
+from settings import LOWEST, DataSettings, K
 from unpickle import Array, unpickle
 
 MAX_PICKLE_BYTES = 2**30
@@ -31,7 +31,10 @@ SHARED_CELLS = 16  # times the bytes of a pickle: frames and notes that it may h
 
 
 def read(
-    path: str | Path, frame_beats: float, kept: Path | None = None
+    path: str | Path,
+    frame_beats: float,
+    kept: Path | None = None,
+    max_minutes: float = DataSettings.max_minutes,
 ) -> tuple[dict[str, Rolls], list[str]]:
     """Read a pickle, `.mat`, `.npz` or folder of MIDI files, told apart by their content.
 
@@ -40,6 +43,7 @@ def read(
         frame_beats: length of a frame in beats; only MIDI has a use for it.
         kept: folder where what was read is kept, and found again while it has not changed; None =
             nowhere.
+        max_minutes: MIDI files that are longer are left out.
 
     Returns:
         {"train", "valid", "test": lists of rolls, (T, 88) bool}, and remarks, a line each, on what
@@ -54,13 +58,13 @@ def read(
     files = midi_files(path) if path.is_dir() else [path]
     key, place = "", None
     if kept is not None:
-        key = cache.key_of(path, files, frame_beats)
+        key = cache.key_of(path, files, frame_beats, max_minutes)
         place = cache.place_of(kept, path, frame_beats)
         if found := cache.find(place, key):
             return found
     splits: Splits
     if path.is_dir():
-        splits, remarks = read_midi_folder(path, files, frame_beats)
+        splits, remarks = read_midi_folder(path, files, frame_beats, max_minutes)
     else:
         splits, remarks = read_file(path), []
     packed: dict[str, Rolls] = {}

@@ -16,9 +16,10 @@ import numpy as np
 import pretty_midi
 
 from files import InputError, one_line
-from settings import LOWEST, K, SampleSettings
+from settings import LOWEST, DataSettings, K, SampleSettings
 
 TICKS_PER_BEAT = 480
+MAX_BYTES = 2**23  # of one MIDI file: a million notes
 MAX_FRAMES = 200_000  # of one MIDI file; a day of eighth notes at 70 beats a minute
 END_OF_ROLL = "end of roll"  # the text event by which our files keep the silence at their end
 
@@ -30,7 +31,9 @@ class Counts(NamedTuple):
     too_short: int  # beginning and ending at the same frame once rounded
 
 
-def midi_to_roll(path: str | Path, frame_beats: float) -> tuple[np.ndarray, Counts]:
+def midi_to_roll(
+    path: str | Path, frame_beats: float, max_minutes: float = DataSettings.max_minutes
+) -> tuple[np.ndarray, Counts]:
     """Return the roll of a MIDI file, (T, 88) bool, row = `frame_beats` beats, column 0 = MIDI 21.
 
     Starts and ends of notes are rounded to the nearest frame, half a frame up, as in the files of
@@ -38,12 +41,15 @@ def midi_to_roll(path: str | Path, frame_beats: float) -> tuple[np.ndarray, Coun
     notes of one key that touch or overlap become one.
 
     Raises:
-        InputError: not a MIDI file, damaged, or without a note.
+        InputError: not a MIDI file, damaged, without a note, or longer than `max_minutes`.
     """
     try:
+        if (size := Path(path).stat().st_size) > MAX_BYTES:
+            raise ValueError(f"{size / 2**20:.0f} MB; {MAX_BYTES >> 20} are the most")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd but readable files are not worth a line each
             midi = pretty_midi.PrettyMIDI(str(path))
+        minutes = midi.get_end_time() / 60
         frame = midi.resolution * frame_beats  # in ticks
 
         def nearest(seconds: float) -> int:
@@ -58,6 +64,11 @@ def midi_to_roll(path: str | Path, frame_beats: float) -> tuple[np.ndarray, Coun
         marked = [nearest(event.time) for event in midi.text_events if event.text == END_OF_ROLL]
     except Exception as error:  # damaged files raise a dozen kinds from within pretty_midi and mido
         raise InputError(f"{path}: not a readable MIDI file ({one_line(error)})") from None
+    if minutes > max_minutes:
+        raise InputError(
+            f"{path}: {minutes:.0f} minutes long; {max_minutes:g} are the most, or --max_minutes in"
+            " training"
+        )
     held = [(key, start, end) for key, start, end in notes if 0 <= key < K and start < end]
     if not held and not marked:
         raise InputError(f"{path}: no note on the 88 keys that lasts a frame")

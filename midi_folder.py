@@ -27,7 +27,7 @@ def midi_files(folder: Path) -> list[Path]:
 
 
 def read_midi_folder(
-    folder: Path, below: Sequence[Path], frame_beats: float
+    folder: Path, below: Sequence[Path], frame_beats: float, max_minutes: float
 ) -> tuple[Splits, list[str]]:
     """Read every MIDI file below a folder, split by its folders train/ valid/ test/ if it has them.
 
@@ -38,6 +38,7 @@ def read_midi_folder(
         folder: where they are.
         below: what `midi_files` found there.
         frame_beats: length of a frame in beats.
+        max_minutes: files that are longer are left out.
 
     Raises:
         InputError: no MIDI files, one of the three folders missing, or more than 5 % damaged.
@@ -58,7 +59,7 @@ def read_midi_folder(
     splits: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     damaged: list[str] = []
     counted: list[Counts] = []
-    for path, parsed in zip(files, parse(files, frame_beats), strict=True):
+    for path, parsed in zip(files, parse(files, frame_beats, max_minutes), strict=True):
         if isinstance(parsed, str):
             damaged.append(parsed)
             continue
@@ -81,9 +82,9 @@ def read_midi_folder(
     return {split: Rolls.joined(packed) for split, packed in splits.items()}, remarks + damaged
 
 
-def parse(files: Sequence[Path], frame_beats: float) -> Iterator[Parsed]:
+def parse(files: Sequence[Path], frame_beats: float, max_minutes: float) -> Iterator[Parsed]:
     """Yield what `parse_one` makes of each file, in their order; many are shared among cores."""
-    one = partial(parse_one, frame_beats=frame_beats)
+    one = partial(parse_one, frame_beats=frame_beats, max_minutes=max_minutes)
     bar = partial(
         tqdm, total=len(files), desc="reading MIDI", unit=" files", leave=False, disable=None
     )
@@ -95,10 +96,10 @@ def parse(files: Sequence[Path], frame_beats: float) -> Iterator[Parsed]:
         yield from bar(pool.map(one, files, chunksize=32))
 
 
-def parse_one(path: Path, frame_beats: float) -> Parsed:
+def parse_one(path: Path, frame_beats: float, max_minutes: float) -> Parsed:
     """Return the packed roll of a file, (T, 11) uint8, and what is not in it; or what is wrong."""
     try:
-        roll, counts = midi_to_roll(path, frame_beats)
+        roll, counts = midi_to_roll(path, frame_beats, max_minutes)
     except InputError as error:
         return str(error)
     return np.packbits(roll, axis=1), counts

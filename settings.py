@@ -44,6 +44,9 @@ class DataSettings(Group):
         at_least=0.01,
         at_most=16,
     )
+    max_minutes: float = setting(
+        30.0, "longest MIDI file that is read, in minutes", above=0, at_most=1440
+    )
 
 
 @dataclass(frozen=True)

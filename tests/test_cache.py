@@ -40,9 +40,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     files: list[Path] = []
     one = midi_folder.parse_one
 
-    def count(path: Path, frame_beats: float) -> Any:
+    def count(path: Path, frame_beats: float, max_minutes: float) -> Any:
         files.append(path)
-        return one(path, frame_beats)
+        return one(path, frame_beats, max_minutes)
 
     monkeypatch.setattr(midi_folder, "parse_one", count)
     return files

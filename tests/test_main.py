@@ -75,6 +75,7 @@ def test_every_flag_is_kept_in_settings_json(small_set):
         "layers": 2, "dropout": 0.1, "epochs": 1, "bptt": 7, "clip": 0.5, "seed": 5, "threads": 1,
         "device": "cpu", "num_samples": 1, "seconds": 1.5, "temperature": 0.9, "bpm": 90.0,
         "velocity": 70, "program": "6", "primer_notes": "C4 E4,G4", "frame_beats": 0.25,
+        "max_minutes": 5.0,
         "input_dropout": 0.2, "memory": 9, "views": 2, "heads": 2, "head_size": 3, "match": 5,
         "view_dropout": 0.3, "upper_layers": 1, "transpose": 0.5, "warmup": 0.25,
         "precision": "bfloat16", "max_hold": 4.0,

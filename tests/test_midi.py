@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from data import read
 from files import InputError
-from helpers import steps_of
-from midi import K, held_notes, midi_to_roll, parse_program, roll_to_midi
+from helpers import roll_from, steps_of
+from midi import MAX_BYTES, K, held_notes, midi_to_roll, parse_program, roll_to_midi
 from settings import DataSettings, SampleSettings
 
 EIGHTH = 240  # ticks, half a beat of 480
@@ -371,6 +371,28 @@ def test_what_is_no_midi_is_refused(tmp_path: Path, content: bytes) -> None:
 )
 def test_a_file_without_a_note_for_the_roll_is_refused(tmp_path: Path, events: list[Event]) -> None:
     assert_refused(write_midi(tmp_path / "tune.mid", events))
+
+
+@pytest.mark.parametrize(("minutes", "allowed", "read"), [(31, 30, False), (31, 32, True)])
+def test_a_file_longer_than_is_allowed_is_refused(
+    tmp_path: Path, minutes: int, allowed: float, read: bool
+) -> None:
+    path = tmp_path / "long.mid"
+    roll_to_midi(roll_from(*[{60}] * (minutes * 60)), 2.0).write(str(path))  # a second a frame
+    if read:
+        assert len(midi_to_roll(path, 2.0, allowed)[0]) == minutes * 60
+        return
+    with pytest.raises(InputError, match=r"31 minutes long; 30 are the most, or --max_minutes"):
+        midi_to_roll(path, 2.0, allowed)
+
+
+def test_a_file_of_more_bytes_than_music_needs_is_not_parsed(tmp_path: Path) -> None:
+    path = tmp_path / "large.mid"
+    with path.open("wb") as file:
+        file.write(b"MThd")
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(InputError, match=r"8 MB; 8 are the most"):
+        midi_to_roll(path, 0.5)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ OTHER: dict[type[Group], dict[str, tuple[str, Any]]] = {
         "data": ("my tunes.pickle", "my tunes.pickle"),
         "data_dir": ("elsewhere", "elsewhere"),
         "frame_beats": ("0.25", 0.25),
+        "max_minutes": ("90", 90.0),
     },
     ModelSettings: {
         "embed_size": ("7", 7),
