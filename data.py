@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import cache
-from files import InputError, one_line, whole_file
+from files import InputError, one_at_a_time, one_line, whole_file
 from matlab import read_mat
 from midi_folder import midi_files, read_midi_folder
 from rolls import SPLITS, Rolls, Splits, as_roll
@@ -56,12 +56,25 @@ def read(
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: no such file or folder")
     files = midi_files(path) if path.is_dir() else [path]
-    key, place = "", None
-    if kept is not None:
-        key = cache.key_of(path, files, frame_beats, max_minutes)
-        place = cache.place_of(kept, path, frame_beats)
+    if kept is None:
+        return parse(path, files, frame_beats, max_minutes)
+    key = cache.key_of(path, files, frame_beats, max_minutes)
+    place = cache.place_of(kept, path, frame_beats)
+    with one_at_a_time(kept / "locks" / place.name):
         if found := cache.find(place, key):
             return found
+        splits, remarks = parse(path, files, frame_beats, max_minutes)
+        try:
+            cache.keep(place, key, splits, remarks)
+        except (InputError, OSError) as error:
+            remarks.append(f"{one_line(error)}: it will take as long to read {path} the next time")
+    return splits, remarks
+
+
+def parse(
+    path: Path, files: Sequence[Path], frame_beats: float, max_minutes: float
+) -> tuple[dict[str, Rolls], list[str]]:
+    """Do what `read` does, given the MIDI files where `path` is a folder; nothing is kept."""
     splits: Splits
     if path.is_dir():
         splits, remarks = read_midi_folder(path, files, frame_beats, max_minutes)
@@ -78,11 +91,6 @@ def read(
             raise InputError(
                 f"{path}: no tunes for {split}; give more, or folders train/ valid/ test/"
             )
-    if place is not None:
-        try:
-            cache.keep(place, key, packed, remarks)
-        except (InputError, OSError) as error:
-            remarks.append(f"{one_line(error)}: it will take as long to read {path} the next time")
     return packed, remarks
 
 

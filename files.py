@@ -13,6 +13,10 @@ from contextlib import contextmanager, suppress
 from errno import EACCES, EEXIST, EINVAL, EISDIR, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 
+from filelock import FileLock
+
+LOCK_SECONDS = 600  # that another process is waited for
+
 
 class InputError(Exception):
     """What the user gave can't be used; the message, one line, names it and says the mend."""
@@ -73,6 +77,23 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Let one process at a time into the block; where no lock can be had, whoever comes.
+
+    Args:
+        lock: an empty file that says who is in; it stays.
+    """
+    held = FileLock(lock)
+    with suppress(OSError, InputError):  # a timeout among them
+        make_folder(lock.parent)
+        held.acquire(timeout=LOCK_SECONDS)
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def run_program(main: Callable[[], int]) -> None:

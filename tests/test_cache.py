@@ -1,6 +1,8 @@
 """What is kept of a folder of MIDI: found again while it holds, and never trusted otherwise."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from helpers import roll_from
 from midi import roll_to_midi
 from rolls import SPLITS, Rolls
 
+HOME = Path(__file__).parent.parent
 ROLLS = {
     split: Rolls.of([np.random.default_rng(i).random((n, 88)) < 0.1 for i in range(n)])
     for split, n in zip(SPLITS, (4, 2, 3), strict=True)
@@ -57,7 +60,7 @@ def test_a_folder_is_parsed_once_and_then_found(folder: Path, parsed: list[Path]
     assert fingerprint(again[0]) == fingerprint(first[0]) == fingerprint(read(folder, 0.5)[0])
     assert again[1] == first[1] != []
     assert isinstance(again[0]["train"].packed, np.memmap)
-    assert [path.suffix for path in kept.iterdir()] == [".rolls"]
+    assert [path.suffix for path in kept.iterdir() if path.is_file()] == [".rolls"]
 
 
 def rewrite(folder: Path) -> None:
@@ -156,3 +159,25 @@ def test_a_damaged_file_is_nothing_found(
         damaged = whole + bytes(place + 1)
     path.write_bytes(damaged)
     assert cache.find(path, "key") is None
+
+
+READ = """
+import sys
+from pathlib import Path
+import midi_folder
+from data import read
+one = midi_folder.parse_one
+def say(*given, **named):
+    print("parsed", flush=True)
+    return one(*given, **named)
+midi_folder.parse_one = say
+print(len(read(Path(sys.argv[1]), 0.5, Path(sys.argv[2]))[0]["train"]))
+"""
+
+
+def test_two_processes_that_want_one_folder_parse_it_once(folder: Path) -> None:
+    command = [sys.executable, "-c", READ, str(folder), str(folder.parent / "kept")]
+    two = [subprocess.Popen(command, cwd=HOME, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=60)[0].split() for process in two]
+    assert sorted(map(len, said)) == [1, 7]  # six files by one of them
+    assert {lines[-1] for lines in said} == {"2"}

@@ -146,7 +146,7 @@ def test_the_current_folder_gives_the_data_its_name(
 ) -> None:
     (tmp_path / "Sunday").mkdir()
     monkeypatch.chdir(tmp_path / "Sunday")
-    monkeypatch.setattr(corpora, "read", lambda path, frame_beats, kept: (other, ["a remark"]))
+    monkeypatch.setattr(corpora, "read", lambda *_: (other, ["a remark"]))
     corpus = load_path(Path(), 0.5)
     assert (corpus.name, corpus.remarks) == ("sunday", ("a remark",))
 

@@ -120,10 +120,10 @@ def test_a_mirror_that_fails_gives_way_to_the_next(
 class BreaksOff(Response):
     """A server that times out after the first block."""
 
-    def read(self, size: int | None = -1) -> bytes:
+    def read1(self, size: int | None = -1) -> bytes:
         if self.tell():
             raise TimeoutError("timed out")
-        return super().read(16)
+        return super().read1(16)
 
 
 @pytest.mark.parametrize("length", [None, "0", "1", "99999999"])
@@ -190,7 +190,7 @@ def test_a_download_stops_at_the_size_limit(
     class Endless(Response):
         given = 0
 
-        def read(self, size: int | None = -1) -> bytes:
+        def read1(self, size: int | None = -1) -> bytes:
             Endless.given += size or 0
             assert Endless.given < 2**22  # or it would never end
             return b"\0" * (size or 0)
@@ -199,6 +199,27 @@ def test_a_download_stops_at_the_size_limit(
     serve({MAT_URL: Endless(b""), PICKLE_URL: Endless(b"")})
     with pytest.raises(InputError, match="more than 1 MB"):
         load(data_settings(tmp_path), named=True)
+    assert names_in(tmp_path) == []
+
+
+def test_a_download_that_drips_gives_way_to_the_next(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny: Benchmark,
+    mat: bytes,
+    serve: Callable[[Web], None],
+) -> None:
+    clock = iter(range(0, 10**6, 5))  # five seconds from each byte to the next
+
+    class Dripping(Response):
+        def read1(self, size: int | None = -1) -> bytes:
+            return b"a"
+
+    monkeypatch.setattr(corpora.time, "monotonic", lambda: next(clock))
+    serve({MAT_URL: Dripping(b""), PICKLE_URL: Dripping(b"")})
+    with pytest.raises(InputError, match=r"github.com: slower than 4 kB a second; www-ens"):
+        load(data_settings(tmp_path), named=True)
+    assert next(clock) < 100
     assert names_in(tmp_path) == []
 
 
@@ -221,10 +242,10 @@ def test_an_interrupted_download_leaves_nothing(
         pass
 
     class Stopped(Response):
-        def read(self, size: int | None = -1) -> bytes:
+        def read1(self, size: int | None = -1) -> bytes:
             if self.tell():
                 raise Interrupted
-            return super().read(16)
+            return super().read1(16)
 
     serve({MAT_URL: Stopped(mat)})
     with pytest.raises(Interrupted):
