@@ -246,9 +246,12 @@ def new_run_dir(wanted: str | None, dataset: str) -> Path:
         folder = Path(wanted)
         if not wanted.isprintable():
             raise InputError(f"--run_dir {wanted!r}: has characters that can't be printed")
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        try:
+            make_folder(folder)
+        except InputError as error:
+            raise InputError(f"--run_dir {error}") from None
+        if any(folder.iterdir()):
             raise InputError(f"--run_dir {folder}: not an empty folder; name a new one")
-        make_folder(folder)
         return folder
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{dataset}"
     make_folder(RUNS)

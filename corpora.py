@@ -25,7 +25,7 @@ from tqdm import tqdm
 from data import fingerprint, read, write_npz
 from files import InputError, one_at_a_time, one_line, whole_file
 from midi_folder import split_of
-from rolls import SPLITS, Splits
+from rolls import SPLITS, Rolls, Splits
 from settings import LOWEST, DataSettings, K
 
 TIMEOUT_SECONDS = 20  # without a byte, and after which the pace counts
@@ -77,7 +77,8 @@ class Benchmark:
         """Whether these splits, of this fingerprint, are the frames of this set."""
         if self.frames_sha256 is not None:
             return frames_sha256 == self.frames_sha256
-        return tuple((len(splits[s]), sum(map(len, splits[s]))) for s in SPLITS) == self.counts
+        rolls = [Rolls.of(splits[split]) for split in SPLITS]
+        return tuple((len(one), len(one.packed)) for one in rolls) == self.counts
 
 
 # Published numbers: LSTM and TCN of Bai, Kolter and Koltun 2018 (arXiv:1803.01271, table 1), first

@@ -27,7 +27,7 @@ from settings import LOWEST, DataSettings, K
 from unpickle import Array, unpickle
 
 MAX_PICKLE_BYTES = 2**30
-SHARED_CELLS = 16  # times the bytes of a pickle: frames and notes that it may have together
+SHARED_CELLS = 4  # times the bytes of a pickle: frames and notes that it may have together
 
 
 def read(
@@ -147,13 +147,13 @@ def read_pickle(path: Path) -> Splits:
     if not isinstance(loaded, dict) or not all(split in loaded for split in SPLITS):
         raise InputError(f"{path}: a dict of 'train', 'valid' and 'test' is needed")
     try:
-        left = SHARED_CELLS * size
-        splits: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+        left = SHARED_CELLS * size + 2**20
+        packed: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
         for split in SPLITS:
             for tune in loaded[split]:
                 left -= count_cells(tune, left)
-                splits[split].append(roll_from_steps(tune))
-        return splits
+                packed[split].append(np.packbits(roll_from_steps(tune), axis=1))
+        return {split: Rolls.joined(tunes) for split, tunes in packed.items()}
     except Exception as error:  # whatever a hostile one holds in the place of tunes
         raise InputError(f"{path}: not piano-rolls: {one_line(error)}") from None
 

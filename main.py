@@ -30,6 +30,7 @@ from measures import known_windows
 from model import PianoLSTM
 from presets import PRESETS
 from prompt import read_prompt
+from rolls import Rolls
 from samples import Origin, write_index, write_samples
 from settings import (
     GROUPS,
@@ -251,6 +252,8 @@ def open_run(settings: Settings, corpus: Corpus, resumed: Path | None) -> Path:
         folder = checkpoint.new_run_dir(settings.run.run_dir, corpus.name)
     else:
         folder = resumed
+        for left in folder.rglob(".*.tmp"):  # half-written when the run was killed
+            left.unlink(missing_ok=True)
         if checkpoint.read_json(folder / "settings.json").get("fingerprint") != corpus.fingerprint:
             raise InputError(f"--resume {folder}: trained on other data; name them with --data")
     return folder
@@ -301,7 +304,7 @@ def report(corpus: Corpus) -> None:
     """Say what there is to learn from, and what was left out."""
     report_remarks(corpus)
     sizes = ", ".join(
-        f"{split} {len(rolls)} tunes / {sum(map(len, rolls)):,} frames"
+        f"{split} {len(rolls)} tunes / {len(Rolls.of(rolls).packed):,} frames"
         for split, rolls in corpus.splits.items()
     )
     print(f"{corpus.name}: {sizes}")

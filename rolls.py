@@ -69,10 +69,12 @@ class Rolls(Sequence[np.ndarray]):
 
     def key_counts(self) -> np.ndarray:
         """Return in how many frames each key sounds, (88,) int64."""
-        counts = np.zeros(K, dtype=np.int64)
+        bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)  # (256, 8)
+        counts = np.zeros((BYTES, 8), dtype=np.int64)
         for start in range(0, len(self.packed), BLOCK):
-            counts += unpack(self.packed[start : start + BLOCK]).sum(axis=0)
-        return counts
+            for place, column in enumerate(self.packed[start : start + BLOCK].T):
+                counts[place] += np.bincount(column, minlength=256) @ bits
+        return counts.ravel()
 
     def steps(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield all frames but the last of a tune, and those that follow, packed, by the block."""

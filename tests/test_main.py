@@ -383,3 +383,11 @@ def test_the_commands_of_the_readme_have_flags_that_exist():
     for program, words in commands:
         for flag in re.findall(r"--[\w-]+", words.split("#")[0]):
             assert re.search(rf"{flag}[ ,\n]", known[program]), flag
+
+
+def test_what_a_killed_run_left_half_written_is_cleared_away(small_set):
+    assert call(main, "--data", small_set, *SMALL, "--run_dir=run") == 0
+    for half in (".model.safetensors.abc.tmp", "samples/.sample-1.wav.xyz.tmp"):
+        Path("run", half).write_bytes(b"half")
+    assert call(main, "--resume", "run") == 0
+    assert not list(Path("run").rglob("*.tmp"))
