@@ -20,6 +20,7 @@ from settings import K
 
 BLOCK = 16  # frames that are drawn before it is looked whether all tunes are over
 FEW = 16  # tunes side by side, up to which oneDNN's LSTM is slower than PyTorch's own
+FEWER = 8  # up to which one thread is faster than two
 
 # Draws the frame at time t: vectors (B, H), noise (B, K + 1), t -> (B, K) of 0 and 1.
 DrawFrame = Callable[[Tensor, Tensor, int], Tensor]
@@ -33,16 +34,16 @@ def generators_of(seed: int, count: int) -> list[torch.Generator]:
 
 @contextmanager
 def quick_steps(tunes: int, threads: int = 0) -> Iterator[None]:
-    """Compute frame by frame without oneDNN and on one thread if there are few tunes.
+    """Compute frame by frame without oneDNN if there are few tunes, and on one thread if fewer.
 
     oneDNN's LSTM arranges the weights anew at each call, which takes longer than the step of a few
     rows: a single tune is drawn two to four times as fast without. And what a second thread has to
     do takes less time than to tell it. Of so many `threads` as are given, all are used.
     """
-    few, usual = tunes <= FEW, torch.get_num_threads()
+    usual = torch.get_num_threads()
     # Not `flags`, the context manager for this: it sets TF32 too, and warns of that on a CPU.
-    before, *_ = torch.backends.mkldnn.set_flags(False if few else None)
-    torch.set_num_threads(threads or (1 if few else usual))
+    before, *_ = torch.backends.mkldnn.set_flags(False if tunes <= FEW else None)
+    torch.set_num_threads(threads or (1 if tunes <= FEWER else usual))
     try:
         yield
     finally:
