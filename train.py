@@ -251,24 +251,21 @@ class Trainer:
                 self.optimizer.param_groups[0]["lr"] = learning_rate(self.settings, progress)
                 total += self.learn(*transposed(batch, self.model.settings.transpose, order))
                 frames += int(batch.lengths.sum())
-                if self.world.size == 1:  # several give up together, at the epoch's end
-                    self.check(total, f"epoch {number}, {name_batch(groups, tunes)}")
+                # Several processes give up together, at the epoch's end.
+                if self.world.size == 1 and not math.isfinite(total):
+                    raise diverged(f"epoch {number}, {name_batch(groups, tunes)}", total)
                 bar.update(int(batch.lengths.sum()))
                 bar.set_postfix_str(
                     f"{total * self.world.size / frames:.3f} nats/frame", refresh=False
                 )
         total = float(self.world.sum(torch.tensor(total, device=self.device)))
-        self.check(total, f"epoch {number}")
+        if not math.isfinite(total):
+            raise diverged(f"epoch {number}", total)
         seconds = time.perf_counter() - began
         valid = self.world.agree(self.validate(self.model) if self.world.first else None)
         if not math.isfinite(valid):
             raise DivergedError(f"epoch {number}: the valid NLL is {valid}; try a lower --lr")
         return Epoch(number, total / frames, valid, seconds, frames / seconds)
-
-    def check(self, total: float, where: str) -> None:
-        """Give up if the loss is no number any more."""
-        if not math.isfinite(total):
-            raise DivergedError(f"{where}: the loss is {total}; try a lower --lr")
 
     def learn(self, batch: Batch, shift: Tensor) -> float:
         """Take an optimizer step for each chunk of a batch; return its NLL in nats, of this share.
@@ -314,6 +311,11 @@ class Trainer:
         if time.perf_counter() - self.drawn_at > REDRAW_SECONDS:
             self.draw(history)
             self.drawn_at = time.perf_counter()
+
+
+def diverged(where: str, loss: float) -> DivergedError:
+    """Return the error of a loss that is no number any more."""
+    return DivergedError(f"{where}: the loss is {loss}; try a lower --lr")
 
 
 def name_batch(groups: Sequence[list[int]], tunes: list[int]) -> str:
