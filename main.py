@@ -169,6 +169,13 @@ def train_corpus(
     except DivergedError as error:
         print(f"main.py: {error}", file=sys.stderr)
         status = 1
+    except (MemoryError, RuntimeError) as error:
+        if "memory" not in str(error):  # how PyTorch says that it is short
+            raise
+        raise InputError(
+            f"no memory ({one_line(error)}); give less --batch_size, --bptt, --hidden_size or"
+            f" --embed_size; what was learnt before is in {folder}/"
+        ) from None
     if not world.first:
         return status
     if trainer.weights_path.is_file():

@@ -58,6 +58,13 @@ class Liar(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class Quiet(http.server.ThreadingHTTPServer):
+    """A server that does not mind when a client leaves."""
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing."""
+
+
 class Mirrored(corpora.Benchmark):
     """A set that is to be had from a mirror that answers in one `way`, and then from a good one."""
 
@@ -81,7 +88,9 @@ def fetched(address: str, way: str, sha256: str, folder: Path) -> tuple[int, int
     Mirrored.address, Mirrored.way = address, way
     began = time.monotonic()
     path = corpora.download(benchmark, folder)
-    good = path.read_bytes() == Liar.good and time.monotonic() - began < 30
+    good = time.monotonic() - began < 30
+    # The frames count: what else an archive holds, twice the same, say, is no harm.
+    good = good and fingerprint(read(path, 0.5)[0]) == sha256
     good = good and [found.name for found in folder.iterdir()] == ["a.npz"]
     if not good:
         print(f"not fetched beside a mirror that is {way}", file=sys.stderr)
@@ -91,7 +100,7 @@ def fetched(address: str, way: str, sha256: str, folder: Path) -> tuple[int, int
 def servers(bench: Bench, share: float) -> tuple[int, int]:
     """Fetch from mirrors that lie, and twice at once from a good one."""
     Liar.good = bench.data.read_bytes()
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Liar)
+    server = Quiet(("127.0.0.1", 0), Liar)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"

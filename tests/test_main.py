@@ -19,6 +19,7 @@ from safetensors import safe_open
 import checkpoint
 import corpora
 import main
+import train
 from files import InputError
 from helpers_main import SMALL, call, tunes
 from midi import roll_to_midi
@@ -357,6 +358,26 @@ def test_a_reader_that_leaves_early_is_no_trouble(small_set):
 def test_an_empty_name_starts_nothing(flag, small_set, capsys):
     assert call(main, flag) == 2
     assert not Path("runs").exists()
+
+
+def test_too_little_memory_for_a_step_is_one_line(small_set, monkeypatch, capsys):
+    def learn(*_):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    monkeypatch.setattr(train.Trainer, "learn", learn)
+    assert call(main, "--data", small_set, *SMALL, "--run_dir=run") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--batch_size" in error
+
+
+def test_other_errors_of_a_step_keep_their_traceback(small_set, monkeypatch):
+    def learn(*_):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(train.Trainer, "learn", learn)
+    with pytest.raises(RuntimeError, match="multiplied"):
+        call(main, "--data", small_set, *SMALL, "--run_dir=run")
 
 
 # ---- README --------------------------------------------------------------------------------------
