@@ -208,20 +208,20 @@ class ChordHead(Head):
             asked, context = joined.split(functional.linear(hidden, joined.ask, joined.bias))
             chain = asked.new_zeros(len(hidden), classes)  # (F, K + 1)
             chosen = chain[:, 1:]
-            previous = torch.full((len(hidden),), classes, device=asked.device)
+            logits = asked[:, :classes]  # before anything is chosen, the music alone is asked
+            if highest is not None:
+                logits = logits.masked_fill(~highest, -torch.inf)
             temperature = choices.temperature
             for step in range(classes):
-                logits = choice_logits(joined, rules, asked, context, chosen, previous)
-                if step == 0 and highest is not None:
-                    logits = logits.masked_fill(~highest, -torch.inf)
                 if step >= choices.max_notes:
                     logits[:, 1:] = -torch.inf
                 chance = noise[:, step : step + 1]
                 previous = draw(logits, chance, temperature, choices.top_p)  # (F,)
-                chain.scatter_(1, previous[:, None], 1.0)
-                temperature = choices.chord_temperature
                 if not previous.any():
                     break
+                chain.scatter_(1, previous[:, None], 1.0)
+                temperature = choices.chord_temperature
+                logits = choice_logits(joined, rules, asked, context, chosen, previous)
             return chosen
 
         return draw_chord

@@ -19,8 +19,7 @@ from model import PianoLSTM
 from settings import K
 
 BLOCK = 16  # frames that are drawn before it is looked whether all tunes are over
-FEW = 16  # tunes side by side, up to which oneDNN's LSTM is slower than PyTorch's own
-FEWER = 8  # up to which one thread is faster than two
+FEW = 8  # tunes side by side, up to which one thread is faster than two
 
 # Draws the frame at time t: vectors (B, H), noise (B, K + 1), t -> (B, K) of 0 and 1.
 DrawFrame = Callable[[Tensor, Tensor, int], Tensor]
@@ -33,22 +32,18 @@ def generators_of(seed: int, count: int) -> list[torch.Generator]:
 
 
 @contextmanager
-def quick_steps(tunes: int, threads: int = 0) -> Iterator[None]:
-    """Compute frame by frame without oneDNN if there are few tunes, and on one thread if fewer.
+def sensible_threads(tunes: int, threads: int = 0) -> Iterator[None]:
+    """Compute frame by frame on one thread if there are few tunes, else on the usual number.
 
-    oneDNN's LSTM arranges the weights anew at each call, which takes longer than the step of a few
-    rows: a single tune is drawn two to four times as fast without. And what a second thread has to
-    do takes less time than to tell it. Of so many `threads` as are given, all are used.
+    What a second thread has to do for a few rows takes less time than to tell it. Of so many
+    `threads` as are given, all are used.
     """
     usual = torch.get_num_threads()
-    # Not `flags`, the context manager for this: it sets TF32 too, and warns of that on a CPU.
-    before, *_ = torch.backends.mkldnn.set_flags(False if tunes <= FEW else None)
-    torch.set_num_threads(threads or (1 if tunes <= FEWER else usual))
+    torch.set_num_threads(threads or (1 if tunes <= FEW else usual))
     try:
         yield
     finally:
         torch.set_num_threads(usual)
-        torch.backends.mkldnn.set_flags(before)
 
 
 def next_generator(generator: torch.Generator) -> torch.Generator:
@@ -92,7 +87,7 @@ def sample(
     sources, done = list(generators), torch.zeros(len(generators), dtype=torch.int64)
     while len(rows := (done < frames).nonzero()[:, 0].tolist()):
         wanted = frames - done[rows]
-        with quick_steps(len(rows), threads):
+        with sensible_threads(len(rows), threads):
             drawn, lengths = sample_tunes(
                 model,
                 wanted,

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data import chunks, collate
 from heads import DRAWS, ChordHead
 from helpers import draw_frames
 from helpers_train import MEMORY, stir
 from memory import Past
-from model import PianoLSTM, State, first_rows
+from model import FEW, LSTM, PianoLSTM, State, first_rows
 from presets import PRESETS
 from sampling import generators_of, sample
 from settings import ModelSettings
@@ -324,6 +324,23 @@ def test_dropout_drops_its_share_and_only_in_training() -> None:
     model.eval()
     assert torch.equal(model(frames)[0], model(frames)[0])
     assert (model(frames)[0] != 0).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [1, FEW, FEW + 1])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_an_lstm_says_the_same_frame_by_frame(layers: int, rows: int) -> None:
+    torch.manual_seed(rows)
+    lstm, inputs = LSTM(5, 4, layers, 0.0).eval(), torch.randn(rows, 6, 5)
+    start = torch.randn(layers, rows, 4), torch.randn(layers, rows, 4)
+    whole, state = nn.LSTM.forward(lstm, inputs, start)
+    steps, stepped = [], start
+    for t in range(6):
+        heard, stepped = lstm(inputs[:, t : t + 1], stepped)
+        steps.append(heard)
+    close = {"rtol": 0, "atol": 1e-6}  # rounding
+    torch.testing.assert_close(torch.cat(steps, dim=1), whole, **close)
+    torch.testing.assert_close(stepped, state, **close)
 
 
 def test_dropout_reaches_the_layers_between() -> None:
