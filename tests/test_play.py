@@ -118,7 +118,7 @@ def test_the_examples_of_playing_run_as_the_readme_has_them(small_set, capsys):
     shutil.copytree(HOME / "pretrained", "pretrained")
     for example in examples:
         words = shlex.split(example, comments=True)
-        if "--measure" in words:  # minutes; another test does it in small
+        if "--measure" in words:  # most of a minute; test_pretrained.py runs it
             continue
         assert call(generate, *words) == 0, (example, capsys.readouterr().err)
         assert "index.html" in capsys.readouterr().out

@@ -1,14 +1,19 @@
 """The weights that come with the program: they play, and score what the README says of them."""
 
+import itertools
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
 import checkpoint
+import generate
 from checkpoint import load_model
 from data import RollDataset, fingerprint, read
 from evaluation import evaluate
+from helpers_main import call
 from helpers_train import CPU
 
 HOME = Path(__file__).resolve().parents[1]
@@ -61,3 +66,29 @@ def test_they_score_what_the_readme_says(name: str, data_dir: Path) -> None:
         f"{record['valid_nll']:.3f}",
         f"**{test:.3f}**",
     ]
+
+
+def test_they_measure_what_the_readme_says(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights("nottingham")
+    monkeypatch.chdir(tmp_path)
+    Path("pretrained").symlink_to(FOLDER)
+    monkeypatch.setenv("PIANO_DATA_DIR", str(data_dir.resolve()))
+    readme = (HOME / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^python generate\.py(.*--measure.*)$", readme, re.MULTILINE)
+    assert call(generate, *shlex.split(example)) == 0
+    measured = Path("measured/measures.md").read_text(encoding="utf-8")
+    for cells, said in zip(table_of_measures(measured), table_of_measures(readme), strict=True):
+        name, _, test, overlap, ceiling, floor, *_ = cells
+        # The real tunes are the same everywhere; what is drawn hangs on how a machine rounds.
+        assert [name, test, ceiling, floor] == [said[0], said[2], *said[4:6]]
+        assert float(overlap) == pytest.approx(float(said[3]), abs=0.1)
+    assert "silent 0, stuck 0 of 200 samples" in measured
+
+
+def table_of_measures(text: str) -> list[list[str]]:
+    """Return the cells of the table of measures in a text, row by row."""
+    rows = itertools.dropwhile(lambda line: not line.startswith("| measure |"), text.splitlines())
+    rows = itertools.takewhile(lambda line: line.startswith("|"), rows)
+    return [row.strip("| ").split(" | ") for row in rows][2:]
