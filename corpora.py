@@ -10,10 +10,12 @@ import hashlib
 import math
 import re
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
@@ -28,7 +30,7 @@ from midi_folder import split_of
 from rolls import SPLITS, Rolls, Splits
 from settings import LOWEST, DataSettings, K
 
-TIMEOUT_SECONDS = 20  # without a byte, and after which the pace counts
+TIMEOUT_SECONDS = 20  # to the answer, without a byte, and after which the pace counts
 SLOWEST = 4 * 2**10  # bytes a second
 KEPT = Path(".cache")  # what was read of files, to be found again
 MAX_DOWNLOAD_BYTES = 64 * 2**20
@@ -248,9 +250,8 @@ def fetch(address: str, path: Path, sha256: str | None) -> None:
         InputError: what came is too large, too slow or has another checksum.
     """
     digest, size, began = hashlib.sha256(), 0, time.monotonic()
-    # Only http and https addresses of this file get here, so nothing local can be opened.
     with (
-        urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response,  # noqa: S310
+        answer_of(address) as response,
         path.open("wb") as file,
         tqdm(unit="B", unit_scale=True, desc=Path(address).name, leave=False, disable=None) as bar,
     ):
@@ -268,6 +269,34 @@ def fetch(address: str, path: Path, sha256: str | None) -> None:
             bar.update(len(block))
     if sha256 is not None and digest.hexdigest() != sha256:
         raise InputError("the checksum is wrong")
+
+
+def answer_of(address: str) -> Any:
+    """Return a server's response as soon as its headers are there.
+
+    urlopen's timeout begins anew with each byte, and headers may drip for ever: so the waiting is
+    done by a thread that ends with the program at the latest.
+
+    Raises:
+        OSError, HTTPException: the server can't be reached or breaks off.
+        InputError: it does not answer.
+    """
+    answer: Future[Any] = Future()
+
+    def ask() -> None:
+        try:
+            # Only http and https addresses of this file get here, so nothing local can be opened.
+            answer.set_result(
+                urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS)  # noqa: S310
+            )
+        except Exception as error:  # raised again below, where it is waited for
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(TIMEOUT_SECONDS)
+    except TimeoutError:
+        raise InputError(f"no answer in {TIMEOUT_SECONDS} seconds") from None
 
 
 # ---- Bach chorales -------------------------------------------------------------------------------

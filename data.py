@@ -216,14 +216,17 @@ def read_npz(path: Path) -> Splits:
                 splits[split] = Rolls(arrays[f"{split}_frames"], arrays[f"{split}_lengths"])
                 if splits[split].lengths.min(initial=1) < 1:
                     raise ValueError("a tune has no frame")
+            # Archives check each part by its CRC-32; this sees that they belong together.
+            if "sha256" in arrays and str(arrays["sha256"]) != fingerprint(splits):
+                raise ValueError("the checksum is wrong")
             return splits
     except Exception as error:  # damaged archives raise nearly anything
         raise InputError(f"{path}: not an .npz of piano-rolls ({one_line(error)})") from None
 
 
 def write_npz(path: Path, splits: Splits) -> None:
-    """Keep the rolls, eight cells to a byte, for `read_npz`."""
-    arrays: dict[str, np.ndarray] = {}
+    """Keep the rolls, eight cells to a byte, and their SHA-256, for `read_npz`."""
+    arrays = {"sha256": np.array(fingerprint(splits))}
     for split, rolls in splits.items():
         packed = Rolls.of(rolls)
         arrays[f"{split}_lengths"], arrays[f"{split}_frames"] = packed.lengths, packed.packed

@@ -31,6 +31,11 @@ class Liar(http.server.BaseHTTPRequestHandler):
                 self.send_header("Location", "file:///etc/hostname")
                 self.end_headers()
                 return
+            case "headers":
+                self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Much: ")
+                while True:
+                    self.wfile.write(b"a")
+                    time.sleep(0.2)
             case "wrong":
                 body = body[::-1]
             case "long":
@@ -105,7 +110,7 @@ def servers(bench: Bench, share: float) -> tuple[int, int]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     sha256 = fingerprint(read(bench.data, 0.5)[0])
-    ways = ["404", "redirect", "wrong", "short", "long", "endless", "drip", "stall"]
+    ways = ["404", "redirect", "wrong", "short", "long", "endless", "drip", "stall", "headers"]
     ways = [*ways[: max(round(len(ways) * share), 3)], "good", "good"]
     corpora.KEPT = bench.folder / "kept"
     waits = [

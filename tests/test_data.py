@@ -131,9 +131,21 @@ def test_an_npz_that_does_not_add_up_is_refused(
 ) -> None:
     write_npz(tmp_path / "a.npz", tiny_splits)
     with np.load(tmp_path / "a.npz") as loaded:
-        arrays = {**loaded, **change}
+        arrays = {**loaded, **change, "sha256": None}
     np.savez(tmp_path / "a.npz", **{k: array for k, array in arrays.items() if array is not None})
     refusal(tmp_path / "a.npz")
+
+
+def test_an_npz_with_a_frame_of_another_set_is_refused(tmp_path: Path, tiny_splits: Splits) -> None:
+    write_npz(tmp_path / "a.npz", tiny_splits)
+    with np.load(tmp_path / "a.npz") as loaded:
+        arrays = dict(loaded)
+    arrays["train_frames"][0] ^= 1
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert "the checksum is wrong" in refusal(tmp_path / "a.npz")
+    del arrays["sha256"]  # written by another program
+    np.savez(tmp_path / "a.npz", **arrays)
+    read(tmp_path / "a.npz", 0.5)
 
 
 @pytest.mark.parametrize("width", [5, 10, 12])
@@ -143,6 +155,7 @@ def test_an_npz_of_another_width_is_refused(
     write_npz(tmp_path / "a.npz", tiny_splits)
     with np.load(tmp_path / "a.npz") as loaded:
         arrays = {**loaded, "train_frames": np.full((12, width), 255, dtype=np.uint8)}
+    del arrays["sha256"]
     np.savez(tmp_path / "a.npz", **arrays)
     refusal(tmp_path / "a.npz")
 
@@ -155,7 +168,7 @@ def test_an_npz_cut_off_is_refused(tmp_path: Path, tiny_splits: Splits) -> None:
         refusal(tmp_path / "a.npz")
 
 
-def test_a_damaged_npz_gives_rolls_or_is_refused(tmp_path: Path, tiny_splits: Splits) -> None:
+def test_a_damaged_npz_gives_its_rolls_or_is_refused(tmp_path: Path, tiny_splits: Splits) -> None:
     write_npz(tmp_path / "a.npz", tiny_splits)
     whole = (tmp_path / "a.npz").read_bytes()
     assert len(whole) > 1000
@@ -164,9 +177,11 @@ def test_a_damaged_npz_gives_rolls_or_is_refused(tmp_path: Path, tiny_splits: Sp
         damaged[position] ^= 0xFF
         (tmp_path / "a.npz").write_bytes(damaged)
         try:
-            read(tmp_path / "a.npz", 0.5)
+            splits, _ = read(tmp_path / "a.npz", 0.5)
         except InputError as error:
             assert "\n" not in str(error)
+        else:
+            assert_same(splits, tiny_splits)
 
 
 # ---- fingerprint ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ The web is a dict.
 import email.message
 import io
 import pickle
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -220,6 +221,22 @@ def test_a_download_that_drips_gives_way_to_the_next(
     with pytest.raises(InputError, match=r"github.com: slower than 4 kB a second; www-ens"):
         load(data_settings(tmp_path), named=True)
     assert next(clock) < 100
+    assert names_in(tmp_path) == []
+
+
+def test_a_server_whose_headers_never_end_gives_way_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Benchmark
+) -> None:
+    over = threading.Event()
+
+    def urlopen(address: str, timeout: float) -> None:
+        assert over.wait(60)
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(corpora, "TIMEOUT_SECONDS", 0.1)
+    with pytest.raises(InputError, match=r"github.com: no answer in 0.1 seconds; www-ens"):
+        load(data_settings(tmp_path), named=True)
+    over.set()
     assert names_in(tmp_path) == []
 
 
