@@ -46,30 +46,33 @@ def no_pause() -> None:
 
 @contextmanager
 def between_steps() -> Iterator[Callable[[], None]]:
-    """Hold Ctrl-C back until the program says that it suits; give the function that says so.
+    """Hold Ctrl-C and SIGTERM back until the program says that it suits; give what says so.
 
-    An interrupt that comes in the midst of things can leave an epoch half counted, and one that
-    comes while Python clears up is lost. A second Ctrl-C does not wait.
+    What ends a program in the midst of things can leave an epoch half counted, and is lost while
+    Python clears up. A second one does not wait.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: None  # only the main thread can be interrupted
+        yield no_pause  # only the main thread gets signals
         return
-    asked = False
+    asked: list[int] = []
 
-    def ask(*_: object) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(signal.SIGINT, usual)
+    def ask(number: int, _: object) -> None:
+        asked.append(number)
+        signal.signal(number, usual[number])
 
     def pause() -> None:
         if asked:
-            raise KeyboardInterrupt
+            signal.raise_signal(asked[0])
 
-    usual = signal.signal(signal.SIGINT, ask)
+    usual: dict[int, Any] = {}
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        usual[stop] = signal.signal(stop, ask)
     try:
         yield pause
     finally:
-        signal.signal(signal.SIGINT, usual)
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+    pause()
 
 
 @dataclass(frozen=True)

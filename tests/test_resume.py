@@ -4,6 +4,8 @@ import contextlib
 import csv
 import itertools
 import math
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -205,6 +207,32 @@ def test_ctrl_c_in_the_first_epoch_keeps_what_was_learnt(tmp_path: Path) -> None
     never_stopped = make_trainer(tmp_path / "whole", lr=0.01)
     never_stopped.fit()
     assert_same_run(tmp_path, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_while_python_clears_up_ends_training_after_the_epoch(
+    tmp_path: Path, number: signal.Signals, epochs: int
+) -> None:
+    class Cleared:
+        def __del__(self) -> None:  # of what is raised here, Python says that it is ignored
+            signal.raise_signal(number)
+
+    def validate(model: PianoLSTM) -> float:
+        Cleared()
+        return 1.0
+
+    trainer = make_trainer(tmp_path, validate=validate, epochs=epochs)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        if number == signal.SIGINT:
+            assert not trainer.fit()
+        else:
+            with pytest.raises(SystemExit):
+                trainer.fit()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(read_metrics(tmp_path)) == len(trainer.history) == 1
 
 
 def test_ctrl_c_while_the_first_epoch_is_written_keeps_what_was_learnt(tmp_path: Path) -> None:
