@@ -86,6 +86,8 @@ def command(
             os.dup2(writing, 1)
             os.dup2(writing, 2)
             sys.argv = [module.__file__]
+            # Shells let what they start in the background ignore Ctrl-C.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             prepare()
             run_program(lambda: int(module.main(list(words))))
         except SystemExit as leave:
