@@ -1,6 +1,6 @@
 """Is nothing lost, and nothing let in? Faults of many kinds, counted.
 
-    python benchmarks/faults.py                    every trial; a quarter of an hour on 2 CPU cores
+    python benchmarks/faults.py                    every trial; ten minutes on 2 CPU cores
     python benchmarks/faults.py --only kill disk   the trials of these names alone
     python benchmarks/faults.py --share 0.05       a twentieth of each, for a first look
 

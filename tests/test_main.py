@@ -167,6 +167,8 @@ def stop_by(stop, small_set):
         [*command, "--seconds=2", "--hidden_size=8", "--run_dir=run"],
         env={**os.environ, "PYTHONPATH": str(HOME)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # Tests that run in the background ignore Ctrl-C, and hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as program:  # fmt: skip
         deadline = time.monotonic() + 60
         while not Path("run/state.safetensors").is_file() and time.monotonic() < deadline:

@@ -210,28 +210,31 @@ def test_ctrl_c_in_the_first_epoch_keeps_what_was_learnt(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_that_comes_while_python_clears_up_ends_training_after_the_epoch(
-    tmp_path: Path, number: signal.Signals, epochs: int
+    tmp_path: Path, stop: signal.Signals, epochs: int
 ) -> None:
     class Cleared:
         def __del__(self) -> None:  # of what is raised here, Python says that it is ignored
-            signal.raise_signal(number)
+            signal.raise_signal(stop)
 
     def validate(model: PianoLSTM) -> float:
         Cleared()
         return 1.0
 
     trainer = make_trainer(tmp_path, validate=validate, epochs=epochs)
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # As run_program and Python have them, unless the tests run in the background.
+    usual = {signal.SIGTERM: lambda *_: sys.exit(143), signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     try:
-        if number == signal.SIGINT:
+        if stop == signal.SIGINT:
             assert not trainer.fit()
         else:
             with pytest.raises(SystemExit):
                 trainer.fit()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert len(read_metrics(tmp_path)) == len(trainer.history) == 1
 
 
