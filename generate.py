@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from checkpoint import Record, find_weights, load_model, read_settings, use_machine
+from checkpoint import Record, find_weights, load_model, read_settings
 from corpora import at_hand, load
 from files import InputError, make_folder, run_program
 from flags import Parser, add_flags
 from heads import Choices, ChordHead
 from keys import move
+from machine import use_machine
 from measures import known_windows
 from model import PianoLSTM
 from prompt import in_key, read_part, read_prompt

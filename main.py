@@ -26,6 +26,7 @@ from evaluation import Baselines, evaluate
 from files import InputError, one_line, run_program
 from flags import Parser, add_flags
 from generate import data_of, free_piece, sample_rolls
+from machine import choose_precision, use_machine
 from measures import known_windows
 from model import PianoLSTM
 from presets import PRESETS
@@ -121,7 +122,7 @@ def train_run(settings_for: Callable[[int], Settings], *, named: bool, resumed: 
         resumed: the folder of the run to go on with.
     """
     settings = settings_for(1)  # a wrong one is better known before anything is loaded
-    with joined(checkpoint.use_machine(settings.machine)) as (world, device):
+    with joined(use_machine(settings.machine)) as (world, device):
         with world.first_goes_first():
             corpus = load(settings.data, named=named)
         return train_corpus(settings_for, corpus, world, device, resumed)
@@ -143,7 +144,7 @@ def train_corpus(
     datasets, corpus = datasets_of(corpus)
     settings = settings_for(int(datasets["train"].lengths.sum()))
     epochs = count_epochs(settings.train, datasets["train"].lengths)
-    precision = checkpoint.choose_precision(settings.train.precision, device)
+    precision = choose_precision(settings.train.precision, device)
     try:
         train = replace(settings.train, epochs=epochs, steps=0, precision=precision)
     except ValueError as error:
@@ -344,7 +345,7 @@ def evaluate_files(flags: argparse.Namespace, parser: Parser) -> int:
         if group not in (DataSettings, MachineSettings) and (given := group.given(flags)):
             parser.error(f"--{next(iter(given))}: has nothing to do with --evaluate")
     DataSettings.from_flags(flags, parser)  # what is given is held to its range, here and now
-    device = checkpoint.use_machine(MachineSettings.from_flags(flags, parser))
+    device = use_machine(MachineSettings.from_flags(flags, parser))
     path = checkpoint.find_weights(flags.evaluate)
     model, record = checkpoint.load_model(path, device)
     corpus = load(data_of(path, record, DataSettings.given(flags)), named=True)

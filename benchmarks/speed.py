@@ -35,11 +35,11 @@ from torch.utils.data import DataLoader, Dataset
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import corpora
-from checkpoint import choose_precision, use_machine
 from data import RollDataset
 from files import run_program
 from flags import Parser
 from groups import Group
+from machine import choose_precision, use_machine
 from midi import roll_to_midi
 from model import FEW, PianoLSTM
 from presets import PRESETS

@@ -22,6 +22,7 @@ import main
 import train
 from files import InputError
 from helpers_main import SMALL, call, tunes
+from machine import choose_precision
 from midi import roll_to_midi
 from settings import GROUPS, PlaySettings
 
@@ -87,7 +88,7 @@ def test_every_flag_is_kept_in_settings_json(small_set):
     )
     call(main, "--data", small_set, *SMALL, "--run_dir=auto")
     chosen = json.loads(Path("auto/settings.json").read_text())["settings"]["train"]["precision"]
-    assert chosen == checkpoint.choose_precision("auto", torch.device("cpu"))
+    assert chosen == choose_precision("auto", torch.device("cpu"))
     groups = json.loads(Path("run/settings.json").read_text())["settings"]
     kept = {name: value for group in groups.values() for name, value in group.items()}
     assert flags.items() <= kept.items()
