@@ -1,25 +1,17 @@
 """The machine: where to compute, on how many threads, in what precision."""
 
-import ctypes
-import sys
-
 import torch
 
 from files import InputError
 from settings import MachineSettings
 
-# Of glibc's malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-MOST = 2**25  # bytes, the largest threshold for mmap that there is
-
 
 def use_machine(settings: MachineSettings) -> torch.device:
-    """Set up memory and CPU threads, and return the device that the settings name.
+    """Set the number of CPU threads and return the device that the settings name.
 
     Raises:
         InputError: this machine has no such device.
     """
-    keep_freed_memory()
     if settings.threads:
         torch.set_num_threads(settings.threads)
     there = {
@@ -49,16 +41,3 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     else:
         fast = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
     return "bfloat16" if fast else "float32"
-
-
-def keep_freed_memory() -> None:
-    """Keep the memory of tensors that are gone for those of the next step, on Linux.
-
-    glibc gives pieces of some MB back to the system as soon as they are free, and at the next step
-    gets them anew, page by page: of a default run's training, up to an eighth of the time.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-        if mallopt is not None:
-            mallopt(M_MMAP_THRESHOLD, MOST)
-            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
