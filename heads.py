@@ -216,12 +216,12 @@ class ChordHead(Head):
                 if step >= choices.max_notes:
                     logits[:, 1:] = -torch.inf
                 chance = noise[:, step : step + 1]
-                previous = draw(logits, chance, temperature, choices.top_p)  # (F,)
+                previous = draw(logits, chance, temperature, choices.top_p)  # (F, 1)
                 if not previous.any():
                     break
-                chain.scatter_(1, previous[:, None], 1.0)
+                chain.scatter_(1, previous, 1.0)
                 temperature = choices.chord_temperature
-                logits = choice_logits(joined, rules, asked, context, chosen, previous)
+                logits = choice_logits(joined, rules, asked, context, chosen, previous.squeeze(1))
             return chosen
 
         return draw_chord
@@ -283,17 +283,17 @@ def choice_logits(
 
 
 def draw(logits: Tensor, noise: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Return a class for each row: logits (S, C), uniform noise (S, 1) in [0, 1) -> (S,) int64.
+    """Return a class for each row: logits (S, C), uniform noise (S, 1) in [0, 1) -> (S, 1) int64.
 
     It is the first class that the noise's share of the whole does not reach beyond.
     """
     if temperature < COLDEST:
-        return logits.argmax(dim=1)
+        return logits.argmax(dim=1, keepdim=True)
     odds = torch.softmax(logits if temperature == 1 else logits / temperature, dim=1)
     if top_p < 1:
         odds = nucleus(odds, top_p)
     total = odds.cumsum(dim=1)
-    return torch.searchsorted(total, noise * total[:, -1:], right=True)[:, 0]
+    return torch.searchsorted(total, noise * total[:, -1:], right=True)
 
 
 def nucleus(odds: Tensor, top_p: float) -> Tensor:

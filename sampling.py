@@ -204,7 +204,8 @@ def above(chords: np.ndarray, head: Head, choices: Choices = FREELY) -> DrawFram
         frames = torch.cat([chord[None], chord + torch.eye(K).to(chord)[lowest:]])  # (C, K)
         rows = hidden.repeat_interleave(len(frames), dim=0)  # (B * C, H)
         logits = -head.nll(rows, frames.repeat(len(hidden), 1)).view(len(hidden), -1)
-        return frames[draw(logits, noise[:, :1], choices.temperature, choices.top_p)]
+        note = draw(logits, noise[:, :1], choices.temperature, choices.top_p)  # (B, 1)
+        return frames[note.squeeze(1)]
 
     return draw_frame
 

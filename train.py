@@ -30,9 +30,7 @@ from files import InputError, whole_file
 from model import PianoLSTM, State, first_rows
 from settings import TrainSettings
 
-REDRAW_SECONDS = (
-    10  # between two drawings of the losses while training, which take a quarter second
-)
+REDRAW_SECONDS = 10  # between two drawings of the losses; one takes a quarter of a second
 NAMED = 8  # tunes of a batch that diverged
 
 

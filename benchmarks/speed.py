@@ -50,6 +50,7 @@ from train import Trainer
 
 HOME = Path(__file__).resolve().parent.parent
 RECIPE, SIZES = TrainSettings(), ModelSettings()
+HEADS = {"independent keys": ModelSettings(latent_size=0), "chord head": SIZES}
 PARTS = "train", "sample", "start", "memory", "original"
 STREAMS = {1: 1500, 16: 800, 64: 400, 256: 150}  # tunes side by side: frames of each
 
@@ -146,15 +147,18 @@ def bare_training(
     return run
 
 
-def our_training(
-    sizes: ModelSettings, recipe: TrainSettings, dataset: RollDataset, device: torch.device
-) -> Callable[[], float]:
-    """Return what trains an epoch as main.py does, without scoring, and gives frames per second."""
+def new_model(sizes: ModelSettings) -> PianoLSTM:
+    """Return a model that expects three to four notes a frame, and knows nothing else."""
     model = PianoLSTM(sizes)
     model.head.set_marginals(torch.full((K,), 0.04))
-    trainer = Trainer(
-        model.to(device), dataset, lambda model: 0.0, recipe, 1, device, Path(), record={}
-    )
+    return model
+
+
+def our_training(
+    model: PianoLSTM, recipe: TrainSettings, dataset: RollDataset, device: torch.device
+) -> Callable[[], float]:
+    """Return what trains an epoch as main.py does, without scoring, and gives frames per second."""
+    trainer = Trainer(model.to(device), dataset, lambda _: 0.0, recipe, 1, device, Path(), {})
     epoch = iter(range(1, 10**6))
     return lambda: trainer.epoch(next(epoch)).frames_per_second
 
@@ -169,20 +173,19 @@ def training(
 ) -> Iterator[Row]:
     """Compare epochs with the bare loop: both heads, both precisions, the preset."""
     whole, eighth = RollDataset(train), RollDataset([train[i] for i in range(0, len(train), 8)])
-    preset = PRESETS["best"](int(whole.lengths.sum()))
-    best_sizes = ModelSettings(**chosen(preset, ModelSettings))
-    best_recipe = TrainSettings(**chosen(preset, TrainSettings))
-    independent = ModelSettings(latent_size=0)
     runs, frames = {}, int(whole.lengths.sum())
+    preset = PRESETS["best"](frames)
+    best = new_model(ModelSettings(**chosen(preset, ModelSettings)))
+    best_recipe = TrainSettings(**chosen(preset, TrainSettings))
+    heads = HEADS | ({"chord head, large": large} if large else {})
     for precision in ("float32", "bfloat16"):
         recipe = TrainSettings(precision=precision)
         runs[f"bare loop, {precision}"] = bare_training(SIZES, precision, frames, device)
-        runs[f"independent keys, {precision}"] = our_training(independent, recipe, whole, device)
-        runs[f"chord head, {precision}"] = our_training(SIZES, recipe, whole, device)
         if large:
             runs[f"bare loop, large, {precision}"] = bare_training(large, precision, frames, device)
-            runs[f"chord head, large, {precision}"] = our_training(large, recipe, whole, device)
-    runs["--preset best, float32"] = our_training(best_sizes, best_recipe, eighth, device)
+        for name, sizes in heads.items():
+            runs[f"{name}, {precision}"] = our_training(new_model(sizes), recipe, whole, device)
+    runs["--preset best, float32"] = our_training(best, best_recipe, eighth, device)
     speeds = in_turns(runs, rounds)
     has_units, on_cpu = choose_precision("auto", device) == "bfloat16", device.type == "cpu"
     targets = {
@@ -225,13 +228,8 @@ def bare_sampling(streams: int, frames: int, device: torch.device) -> Callable[[
     return run
 
 
-def our_sampling(
-    sizes: ModelSettings, streams: int, frames: int, device: torch.device
-) -> Callable[[], float]:
+def our_sampling(model: PianoLSTM, streams: int, frames: int) -> Callable[[], float]:
     """Return what draws tunes as generate.py does, and gives frames per second."""
-    model = PianoLSTM(sizes).eval()
-    model.head.set_marginals(torch.full((K,), 0.04))  # three to four notes a frame
-    model.to(device)
 
     def run() -> float:
         began = time.perf_counter()
@@ -241,23 +239,26 @@ def our_sampling(
     return run
 
 
-def sampling(rounds: int, device: torch.device) -> Iterator[Row]:
-    """Compare drawing tunes, one and many side by side, with the bare steps."""
-    of_cpu = {(1, 0): 0.85, (64, 0): 0.85, (1, 16): 0.4, (64, 16): 0.5}
-    targets = of_cpu if device.type == "cpu" else {}
+def sampling(train: Sequence[np.ndarray], rounds: int, device: torch.device) -> Iterator[Row]:
+    """Compare drawing tunes, one and many side by side, with the bare steps.
+
+    A chord takes as long as it has notes: an epoch teaches the model how many there are.
+    """
+    on_cpu = {1: (0.85, 0.4), 64: (0.85, 0.5)} if device.type == "cpu" else {}
+    targets = {streams: on_cpu.get(streams, (None, None)) for streams in STREAMS}
+    models = {name: new_model(sizes) for name, sizes in HEADS.items()}
+    for model in models.values():
+        our_training(model, RECIPE, RollDataset(train), device)()
+        model.eval()
     for streams, count in STREAMS.items():
         runs = {"bare": bare_sampling(streams, count, device)}
-        for latent in (0, SIZES.latent_size):
-            sizes = ModelSettings(latent_size=latent)
-            runs[str(latent)] = our_sampling(sizes, streams, count, device)
-        speeds = in_turns(runs, rounds)
-        yield Row(f"sample {streams}: bare steps", speeds["bare"], "frames/s")
-        for latent, name in ((0, "independent keys"), (SIZES.latent_size, "chord head")):
-            speed = speeds[str(latent)]
+        runs |= {name: our_sampling(model, streams, count) for name, model in models.items()}
+        bare, *speeds = in_turns(runs, rounds).values()
+        yield Row(f"sample {streams}: bare steps", bare, "frames/s")
+        for name, speed, target in zip(models, speeds, targets[streams], strict=True):
             yield Row(
-                f"sample {streams}: {name}", speed, "frames/s", speed / speeds["bare"],
-                "bare steps", targets.get((streams, latent)),
-            )  # fmt: skip
+                f"sample {streams}: {name}", speed, "frames/s", speed / bare, "bare steps", target
+            )
 
 
 # ---- whole commands ------------------------------------------------------------------------------
@@ -296,9 +297,8 @@ def start(data_dir: str, rounds: int, device: torch.device) -> Iterator[Row]:
                 ).stdout.splitlines()
                 times["import torch"].append(float(lines[0]) - began)
                 times[name].append(float(lines[-1]) - began)
-    for name, seconds in times.items():
-        target = 3.5 if name == "data cached" else None
-        yield Row(f"start: {name}", statistics.median(seconds), "s", at_most=target)
+    for name, most in zip(times, (None, None, 3.5), strict=True):
+        yield Row(f"start: {name}", statistics.median(times[name]), "s", at_most=most)
 
 
 def memory(data_dir: str, device: torch.device) -> Iterator[Row]:
@@ -334,7 +334,7 @@ class ParsedEachTime(Dataset[Tensor]):
 def original(train: Sequence[np.ndarray], device: torch.device) -> Iterator[Row]:
     """Compare an epoch with one of the original's way: whole tunes, padded to the longest."""
     dataset = RollDataset(train)
-    ours = our_training(ModelSettings(latent_size=0), RECIPE, dataset, device)
+    ours = our_training(new_model(HEADS["independent keys"]), RECIPE, dataset, device)
     ours()
     longest, model = int(dataset.lengths.max()), Bare(SIZES).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=RECIPE.lr)
@@ -380,7 +380,7 @@ def main(argv: list[str] | None = None) -> int:
     large = ModelSettings(hidden_size=2048, layers=3) if flags.large else None
     parts = {
         "train": lambda: training(train, flags.rounds, device, large),
-        "sample": lambda: sampling(flags.rounds, device),
+        "sample": lambda: sampling(train, flags.rounds, device),
         "start": lambda: start(flags.data_dir, flags.rounds, device),
         "memory": lambda: memory(flags.data_dir, device),
         "original": lambda: original(train, device),
