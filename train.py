@@ -52,24 +52,26 @@ def between_steps() -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():
         yield no_pause  # only the main thread gets signals
         return
-    asked: list[int] = []
+    usual: dict[int, Any] = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    asked: set[int] = set()
 
     def ask(number: int, _: object) -> None:
-        asked.append(number)
+        asked.add(number)
         signal.signal(number, usual[number])
 
     def pause() -> None:
-        if asked:
-            signal.raise_signal(asked[0])
+        for stop in usual:  # the harder one first; what is ignored changes nothing
+            if stop in asked:
+                asked.remove(stop)
+                signal.raise_signal(stop)
 
-    usual: dict[int, Any] = {}
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        usual[stop] = signal.signal(stop, ask)
     try:
+        for stop in usual:
+            signal.signal(stop, ask)
         yield pause
     finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
+        for stop, handler in usual.items():
+            signal.signal(stop, handler)
     pause()
 
 

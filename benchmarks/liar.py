@@ -28,7 +28,7 @@ class Liar(http.server.BaseHTTPRequestHandler):
                 return
             case "redirect":
                 self.send_response(302)
-                self.send_header("Location", "file:///etc/hostname")
+                self.send_header("Location", Path(__file__).resolve().as_uri())
                 self.end_headers()
                 return
             case "headers":

@@ -209,6 +209,18 @@ def test_ctrl_c_in_the_first_epoch_keeps_what_was_learnt(tmp_path: Path) -> None
     assert_same_run(tmp_path, tmp_path / "whole")
 
 
+@contextlib.contextmanager
+def handlers(when_ctrl_c: Any = signal.default_int_handler) -> Iterator[None]:
+    """Handle signals as run_program and Python do, even where the tests run in the background."""
+    usual = {signal.SIGTERM: lambda *_: sys.exit(143), signal.SIGINT: when_ctrl_c}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("epochs", [1, 3])
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_that_comes_while_python_clears_up_ends_training_after_the_epoch(
@@ -223,18 +235,30 @@ def test_a_signal_that_comes_while_python_clears_up_ends_training_after_the_epoc
         return 1.0
 
     trainer = make_trainer(tmp_path, validate=validate, epochs=epochs)
-    # As run_program and Python have them, unless the tests run in the background.
-    usual = {signal.SIGTERM: lambda *_: sys.exit(143), signal.SIGINT: signal.default_int_handler}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    try:
+    with handlers():
         if stop == signal.SIGINT:
             assert not trainer.fit()
         else:
             with pytest.raises(SystemExit):
                 trainer.fit()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    assert len(read_metrics(tmp_path)) == len(trainer.history) == 1
+
+
+@pytest.mark.parametrize("when_ctrl_c", [signal.default_int_handler, signal.SIG_IGN])
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_sigterm_ends_training_whatever_ctrl_c_does_beside_it(
+    tmp_path: Path, first: signal.Signals, when_ctrl_c: Any
+) -> None:
+    coming = sorted([signal.SIGINT, signal.SIGTERM], key=lambda stop: stop != first)
+
+    def validate(model: PianoLSTM) -> float:
+        while coming:
+            signal.raise_signal(coming.pop(0))
+        return 1.0
+
+    trainer = make_trainer(tmp_path, validate=validate, epochs=3)
+    with handlers(when_ctrl_c), pytest.raises(SystemExit):
+        trainer.fit()
     assert len(read_metrics(tmp_path)) == len(trainer.history) == 1
 
 
