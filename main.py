@@ -1,293 +1,279 @@
-"""Train a recurrent model on piano-rolls, score it, and hear what it plays.
+"""Train a recurrent model on piano-rolls, evaluate it, and sample from it.
 
-python main.py                                 Nottingham, the default recipe
-python main.py --batch_size=64 --lr=0.002      any setting of settings.py is a flag
-python main.py --preset best                   a larger model and a longer training
-python main.py --data my-midi-folder           other data
-python main.py --resume runs/NAME              go on with a run that was stopped
-python main.py --evaluate runs/NAME --json     the scores of a run again, from its files
+python main.py                         the default recipe on Nottingham
+python main.py --batch_size=64 --lr=0.002
+python main.py --preset best           a lower NLL in 18 minutes on two cores
+python main.py --resume runs/NAME      continue a stopped run
+python main.py --evaluate runs/NAME    evaluate again, from the files
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import checkpoint
-from corpora import Corpus, load
-from data import RollDataset
-from distributed import World, joined
-from evaluation import Baselines, evaluate
-from files import InputError, one_line, run_program
-from flags import Parser, add_flags
-from generate import data_of, free_piece, sample_rolls
-from machine import choose_precision, use_machine
-from measures import known_windows
-from model import PianoLSTM
-from presets import PRESETS
-from prompt import read_prompt
-from rolls import Rolls
-from samples import Origin, write_index, write_samples
+from data import RollDataset, load, training_data
+from generate import plan_piece, read_primer
+from model import PianoLSTM, build_model
+from pianolstm import checkpoint
+from pianolstm.cli import Parser, add_flags
+from pianolstm.files import InputError, one_line, read_json, write_json
+from pianolstm.inputs.datasets import Corpus
+from pianolstm.metrics.baselines import Baselines
+from pianolstm.metrics.copying import window_hashes
+from pianolstm.outputs.plots import plot_losses
+from pianolstm.outputs.report import corpus_summary, results_table
+from pianolstm.outputs.samples import Origin, write_index, write_samples
+from pianolstm.runtime import World, choose_device, choose_precision, join_world, run_script
 from settings import (
     GROUPS,
+    PRESETS,
     DataSettings,
     MachineSettings,
+    PlaySettings,
     Settings,
+    with_preset,
 )
-from train import DivergedError, Trainer, count_epochs, plot_losses
+from train import DivergedError, Trainer, count_epochs, evaluate
 
-# What --resume may change: how long, and where things are. All else is the run's own.
+# --resume may change the length of training, and where things are; the rest is the run's own.
 RESUMABLE = {"epochs", "data", "data_dir", "device", "threads"}
 
+Datasets = dict[str, RollDataset]  # by split
 
-def read_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]:
-    """Parse the command line; what settings come of it depends on what is to be done."""
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, or evaluate; return the exit status."""
+    flags, parser = parse_flags(argv)
+    if flags.evaluate is not None:
+        return evaluate_files(flags, parser)
+    if flags.resume is not None:
+        return train_run(resumed_settings(flags, parser), flags)
+    return train_run(Settings.build(lambda _, group: group.from_flags(flags, parser)), flags)
+
+
+def parse_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]:
+    """Parse the command line."""
     parser = Parser(
         prog="main.py",
-        description="Train a recurrent model on piano-rolls, score it, and hear what it plays.",
+        description="Train a recurrent model on piano-rolls, evaluate it, and sample from it.",
     )
-    parser.add_argument("--resume", metavar="RUN", help="go on with the stopped run in this folder")
+    parser.add_argument("--resume", metavar="RUN", help="continue the stopped run in this folder")
     parser.add_argument(
-        "--evaluate", metavar="RUN_OR_WEIGHTS", help="score a run or a weights file, train nothing"
+        "--evaluate",
+        metavar="RUN_OR_WEIGHTS",
+        help="evaluate a run or a weights file without training",
     )
-    parser.add_argument("--json", action="store_true", help="with --evaluate: print JSON, no table")
+    parser.add_argument("--json", action="store_true", help="with --evaluate: print JSON")
     parser.add_argument(
         "--preset",
         choices=tuple(PRESETS),
-        help="values for the settings below, other than their defaults; presets.py explains them",
+        help="recipe whose values replace the defaults below; settings.py explains them",
     )
     add_flags(parser, *GROUPS.values())
     flags = parser.parse_args(argv)
     if flags.resume is not None and flags.evaluate is not None:
-        parser.error("--resume and --evaluate exclude each other")
+        parser.error("--resume, --evaluate: give only one of them")
     if flags.json and flags.evaluate is None:
-        parser.error("--json goes with --evaluate")
+        parser.error("--json: only with --evaluate")
     if flags.preset is not None and (flags.resume, flags.evaluate) != (None, None):
-        parser.error("--preset: a run has its own settings; it goes with neither of these flags")
+        parser.error("--preset: not with --resume or --evaluate; a run has its own settings")
     if "" in (flags.resume, flags.evaluate):
         parser.error("--resume, --evaluate: the name is empty")
     return flags, parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the flags ask for; return the exit status."""
-    flags, parser = read_flags(argv)
-    if flags.evaluate is not None:
-        return evaluate_files(flags, parser)
-    if flags.resume is not None:
-        resumed = resumed_settings(flags, parser)
-        return train_run(lambda frames: resumed, named=True, resumed=Path(flags.resume))
-
-    def settings_for(frames: int) -> Settings:
-        preset = PRESETS[flags.preset or "default"](frames)
-        if "epochs" in flags:
-            preset.pop("steps", None)  # the user has said how long
-        return Settings.of(lambda _, group: group.from_flags(flags, parser, preset))
-
-    return train_run(settings_for, named="dataset" in flags, resumed=None)
 
 
 # ---- training a run ------------------------------------------------------------------------------
 
 
 def resumed_settings(flags: argparse.Namespace, parser: Parser) -> Settings:
-    """Return the settings of the run to go on with, and the few that may be changed for it.
+    """Return the settings of the run to resume, with the few that flags may change.
 
     Raises:
         InputError: the folder is no run.
     """
-    saved = checkpoint.read_settings(Path(flags.resume))
+    saved = Settings.of_run(Path(flags.resume))
     for group in GROUPS.values():
         for name in group.given(flags).keys() - RESUMABLE:
-            parser.error(
-                f"--{name}: a run that goes on keeps its own; start a new one to change it"
-            )
+            parser.error(f"--{name}: a resumed run keeps its own; start a new run to change it")
     try:
-        return Settings.of(lambda name, group: replace(getattr(saved, name), **group.given(flags)))
+        return Settings.build(
+            lambda name, group: replace(getattr(saved, name), **group.given(flags))
+        )
     except ValueError as error:
         parser.error(str(error))
 
 
-def train_run(settings_for: Callable[[int], Settings], *, named: bool, resumed: Path | None) -> int:
-    """Train, then score and play the best weights; return the exit status.
+def train_run(settings: Settings, flags: argparse.Namespace) -> int:
+    """Train, then evaluate and sample the best weights; return the exit status.
 
     Args:
-        settings_for: the settings, given how many frames there are to learn from.
-        named: the user named the data set.
-        resumed: the folder of the run to go on with.
+        settings: the user's settings over the defaults, or those of the run to resume.
+        flags: the command line, which names a preset or the run to resume.
     """
-    settings = settings_for(1)  # a wrong one is better known before anything is loaded
-    with joined(use_machine(settings.machine)) as (world, device):
-        with world.first_goes_first():
+    machine = settings.machine
+    with join_world(choose_device(machine.device, machine.threads)) as (world, device):
+        named = flags.resume is not None or "dataset" in flags
+        with world.main_process_first():
             corpus = load(settings.data, named=named)
-        return train_corpus(settings_for, corpus, world, device, resumed)
-
-
-def train_corpus(
-    settings_for: Callable[[int], Settings],
-    corpus: Corpus,
-    world: World,
-    device: torch.device,
-    resumed: Path | None,
-) -> int:
-    """Train on a corpus, as `train_run` does."""
-    settings = settings_for(1)
-    if world.first:
-        report(corpus)
-    data = as_loaded(settings.data, corpus)
-    read_prompt(settings.sample, corpus.frame_beats, corpus.name)
-    datasets, corpus = datasets_of(corpus)
-    settings = settings_for(int(datasets["train"].lengths.sum()))
-    epochs = count_epochs(settings.train, datasets["train"].lengths)
-    precision = choose_precision(settings.train.precision, device)
-    try:
-        train = replace(settings.train, epochs=epochs, steps=0, precision=precision)
-    except ValueError as error:
-        raise InputError(
-            f"--steps {settings.train.steps}: too many for these data ({error})"
-        ) from None
-    settings = replace(settings, data=data, train=train)
-    baselines = Baselines(datasets["train"])
-    folder = world.agree(open_run(settings, corpus, resumed) if world.first else None)
-    trainer = make_trainer(settings, corpus, datasets, baselines, device, folder, world)
-    trainer.resume()
-    if settings.train.epochs < len(trainer.history):
-        raise InputError(f"--epochs: {len(trainer.history)} are done already; give as many or more")
-    if world.first:
-        machine = {"device": str(device), "processes": world.size}
-        checkpoint.write_settings(folder, settings, {**identity(corpus), **machine})
-    weights = sum(parameter.numel() for parameter in trainer.model.parameters())
-    numbers = "" if precision == "float32" else f" in {precision}"
-    where = str(device) if world.size == 1 else f"{device.type} in {world.size} processes"
-    print(f"training {weights:,} weights on {where}{numbers}; files go to {folder}/")
-    try:
-        status = 0 if trainer.fit() else 130
-    except DivergedError as error:
-        print(f"main.py: {error}", file=sys.stderr)
-        status = 1
-    except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error):  # how PyTorch says that it is short
-            raise
-        raise InputError(
-            f"no memory ({one_line(error)}); give less --batch_size, --bptt, --hidden_size or"
-            f" --embed_size; what was learnt before is in {folder}/"
-        ) from None
-    if not world.first:
-        return status
-    if trainer.weights_path.is_file():
-        finish_run(settings, corpus, datasets, baselines, trainer)
-    elif status == 0:
-        raise InputError(f"{trainer.weights_path}: is gone, and there is nothing left to train")
+        if world.is_main:
+            _print_remarks(corpus)
+            print(corpus_summary(corpus.name, corpus.splits))
+        read_primer(settings.sample, corpus.frame_beats, corpus.name)  # reports a wrong one early
+        datasets, corpus = _make_datasets(corpus)
+        settings = resolve(settings, flags, corpus, datasets["train"], device)
+        baselines = Baselines(datasets["train"].rolls)
+        folder = world.broadcast(_open_run(settings, flags, corpus) if world.is_main else None)
+        trainer = make_trainer(settings, corpus, datasets, baselines, device, folder, world)
+        status = _fit(trainer, settings, corpus)
+        if world.is_main:
+            if trainer.weights_path.is_file():
+                finish_run(settings, corpus, datasets, baselines, trainer)
+            elif status == 0:
+                raise InputError(f"{trainer.weights_path}: missing, and no epoch is left to train")
     return status
 
 
-def as_loaded(settings: DataSettings, corpus: Corpus) -> DataSettings:
-    """Return where the data were found, so that the run can be gone on with from anywhere."""
-    data_dir = str(Path(settings.data_dir).resolve())
-    if settings.data is not None:
-        return replace(settings, data=str(Path(settings.data).resolve()), data_dir=data_dir)
-    # The set that was named, or the one that stands in for it.
-    return replace(settings, dataset=corpus.name, data_dir=data_dir)
+def resolve(
+    settings: Settings,
+    flags: argparse.Namespace,
+    corpus: Corpus,
+    train: RollDataset,
+    device: torch.device,
+) -> Settings:
+    """Return the final settings: those that depend on the corpus or the device are filled in.
 
+    These are the preset's values, the number of epochs, the precision, and absolute paths, with
+    which the run can be resumed from any folder.
 
-def datasets_of(corpus: Corpus) -> tuple[dict[str, RollDataset], Corpus]:
-    """Return the splits as datasets, and the corpus without them: frames are held once."""
-    datasets = {split: RollDataset(rolls) for split, rolls in corpus.splits.items()}
-    return datasets, replace(corpus, splits={})
+    Raises:
+        InputError: --max_steps amounts to too many epochs.
+    """
+    if flags.resume is None:
+        frames = int(train.lengths.sum())
+        settings = with_preset(settings, flags.preset or "default", vars(flags).keys(), frames)
+    recipe, data = settings.train, settings.data
+    try:
+        recipe = replace(
+            recipe,
+            epochs=count_epochs(recipe, train.lengths),
+            max_steps=0,
+            precision=choose_precision(recipe.precision, device),
+        )
+    except ValueError as error:
+        raise InputError(
+            f"--max_steps {recipe.max_steps}: too many for these data ({error})"
+        ) from None
+    data = replace(data, data_dir=str(Path(data.data_dir).resolve()))
+    if data.data is not None:
+        data = replace(data, data=str(Path(data.data).resolve()))
+    else:
+        data = replace(data, dataset=corpus.name)  # the named set, or the chorales in its place
+    return replace(settings, data=data, train=recipe)
 
 
 def make_trainer(
     settings: Settings,
     corpus: Corpus,
-    datasets: dict[str, RollDataset],
+    datasets: Datasets,
     baselines: Baselines,
     device: torch.device,
     folder: Path,
     world: World,
 ) -> Trainer:
-    """Return a trainer of a fresh model, drawn from the seed, that starts from the marginals."""
+    """Return a trainer, in the state that the run's folder has.
+
+    A new model is initialised from the seed, and its output biases from the unigram distribution.
+    """
     torch.manual_seed(settings.run.seed)
     try:
-        model = PianoLSTM(settings.model)
-    except RuntimeError as error:  # how PyTorch says that memory is short
-        raise InputError(f"--hidden_size, --layers: no memory ({one_line(error)})") from None
-    model.head.set_marginals(baselines.marginals.float())
+        model = build_model(settings.model)
+    except RuntimeError as error:  # PyTorch has no error class of its own for lack of memory
+        raise InputError(f"--hidden_size, --layers: out of memory ({one_line(error)})") from None
+    model.head.set_unigram(baselines.marginals.float())
     model.to(device)
-
-    levels = [
-        ("constant marginal", baselines.marginal(datasets["valid"])),
-        ("copy the previous frame", baselines.copy_previous(datasets["valid"])),
+    valid = datasets["valid"]
+    references = [
+        ("unigram", baselines.unigram(valid.rolls)),
+        ("first-order Markov", baselines.first_order_markov(valid.rolls)),
         *((f"{name}, test", nll) for name, nll in corpus.published[:1]),
     ]
-    return Trainer(
+    trainer = Trainer(
         model,
         datasets["train"],
-        lambda model: evaluate(model, datasets["valid"], device, accuracy=False).nll,
+        lambda model: evaluate(model, valid, device, accuracy=False).nll,
         settings.train,
         settings.run.seed,
         device,
         folder,
-        record={
-            **identity(corpus),
+        metadata={
+            **_identity(corpus),
             "frame_beats": corpus.frame_beats,
             "seed": settings.run.seed,
             "train": asdict(settings.train),
         },
-        draw=lambda history: plot_losses(
-            folder / "loss.png", history, f"PianoLSTM on {corpus.name}", levels
+        plot=lambda history: plot_losses(
+            folder / "loss.png", history, f"PianoLSTM on {corpus.name}", references
         ),
         world=world,
     )
+    trainer.resume()
+    return trainer
 
 
-def identity(corpus: Corpus) -> dict[str, str]:
-    """Return what says which data a run or a weights file belongs to."""
-    return {"dataset": corpus.name, "fingerprint": corpus.fingerprint}
-
-
-def open_run(settings: Settings, corpus: Corpus, resumed: Path | None) -> Path:
-    """Make the run's folder, or see that the data are those of the one to go on with; return it.
-
-    Raises:
-        InputError: the folder is taken, or the resumed run was trained on other data.
-    """
-    if resumed is None:
-        folder = checkpoint.new_run_dir(settings.run.run_dir, corpus.name)
-    else:
-        folder = resumed
-        for left in folder.rglob(".*.tmp"):  # half-written when the run was killed
-            left.unlink(missing_ok=True)
-        if checkpoint.read_json(folder / "settings.json").get("fingerprint") != corpus.fingerprint:
-            raise InputError(f"--resume {folder}: trained on other data; name them with --data")
-    return folder
+def _fit(trainer: Trainer, settings: Settings, corpus: Corpus) -> int:
+    """Write the run's settings and train; return the exit status."""
+    world, folder, done = trainer.world, trainer.folder, len(trainer.history)
+    if settings.train.epochs < done:
+        raise InputError(f"--epochs: {done} are already done; give as many or more")
+    if world.is_main:
+        machine = {"device": str(trainer.device), "processes": world.size}
+        details = {**_identity(corpus), **machine}
+        checkpoint.write_run_settings(folder, asdict(settings), details)
+    count = sum(parameter.numel() for parameter in trainer.model.parameters())
+    precision = settings.train.precision
+    numbers = "" if precision == "float32" else f" in {precision}"
+    device = trainer.device
+    where = str(device) if world.size == 1 else f"{device.type} in {world.size} processes"
+    print(f"training {count:,} weights on {where}{numbers}; files go to {folder}/")
+    try:
+        return 0 if trainer.fit() else 130
+    except DivergedError as error:
+        print(f"main.py: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        if "memory" not in str(error):
+            raise
+        raise InputError(
+            f"out of memory ({one_line(error)}); reduce --batch_size, --bptt, --hidden_size or"
+            f" --embed_size; the epochs so far are in {folder}/"
+        ) from None
 
 
 def finish_run(
-    settings: Settings,
-    corpus: Corpus,
-    datasets: dict[str, RollDataset],
-    baselines: Baselines,
-    trainer: Trainer,
+    settings: Settings, corpus: Corpus, datasets: Datasets, baselines: Baselines, trainer: Trainer
 ) -> None:
-    """Score the best weights, draw the losses, play, and say where everything is."""
-    folder = trainer.folder
-    model, record = checkpoint.load_model(trainer.weights_path, trainer.device)
-    results = identity(corpus) | score(model, record, datasets, baselines, trainer.device)
+    """Evaluate the best weights, plot the losses, sample, and print where everything is."""
+    folder, seed = trainer.folder, settings.run.seed
+    model = PianoLSTM.load(trainer.weights_path, trainer.device)
+    results = _identity(corpus) | compute_results(model, datasets, baselines, trainer.device)
     results["seconds"] = sum(epoch.seconds for epoch in trainer.history)
-    checkpoint.write_json(folder / "results.json", results)
+    write_json(folder / "results.json", results)
     if trainer.history:
-        trainer.draw(trainer.history)
-    rows = print_table(results, corpus)
-    seed = settings.run.seed
-    piece = free_piece(model, record, settings.sample)
-    rolls = sample_rolls(model, piece, settings.sample, seed, threads=settings.machine.threads)
-    known = known_windows(datasets["train"].rolls)
-    origin = Origin(trainer.weights_path, record, seed, settings.sample, known=known)
+        trainer.plot(trainer.history)
+    table, rows = results_table(results, corpus.name, corpus.published)
+    print(table)
+    plan = plan_piece(model, settings.sample, PlaySettings())
+    rolls = plan.sample(model, settings.sample, seed, threads=settings.machine.threads)
+    known = window_hashes(datasets["train"].rolls)
+    origin = Origin(
+        trainer.weights_path, model.metadata, seed, asdict(settings.sample), known=known
+    )
     samples = folder / "samples"
     write_samples(rolls, samples, origin)
     page = write_index(
@@ -299,91 +285,80 @@ def finish_run(
         settings=asdict(settings),
     )
     print(f"loss curve  {folder}/loss.png\nsamples     {samples}/\nlisten      {page}")
-    print(f"play more   python generate.py {folder}")
+    print(f"more music  python generate.py {folder}")
 
 
-def report_remarks(corpus: Corpus) -> None:
-    """Say what was left out."""
+def _open_run(settings: Settings, flags: argparse.Namespace, corpus: Corpus) -> Path:
+    """Return the folder of a new run, or of the run to resume."""
+    if flags.resume is not None:
+        return checkpoint.reopen_run(Path(flags.resume), corpus.fingerprint)
+    return checkpoint.new_run_dir(settings.run.run_dir, corpus.name)
+
+
+def _make_datasets(corpus: Corpus) -> tuple[Datasets, Corpus]:
+    """Return the splits as datasets, and the corpus without them, so that none is held twice."""
+    datasets = {split: RollDataset(rolls) for split, rolls in corpus.splits.items()}
+    return datasets, replace(corpus, splits={})
+
+
+def _identity(corpus: Corpus) -> dict[str, str]:
+    """Return the name and the fingerprint of the data of a run or a weights file."""
+    return {"dataset": corpus.name, "fingerprint": corpus.fingerprint}
+
+
+def _print_remarks(corpus: Corpus) -> None:
+    """Print on stderr what was left out of the corpus."""
     for remark in corpus.remarks:
         print(remark, file=sys.stderr)
 
 
-def report(corpus: Corpus) -> None:
-    """Say what there is to learn from, and what was left out."""
-    report_remarks(corpus)
-    sizes = ", ".join(
-        f"{split} {len(rolls)} tunes / {len(Rolls.of(rolls).packed):,} frames"
-        for split, rolls in corpus.splits.items()
-    )
-    print(f"{corpus.name}: {sizes}")
+# ---- evaluation ----------------------------------------------------------------------------------
 
 
-# ---- scores --------------------------------------------------------------------------------------
-
-
-def score(
-    model: PianoLSTM,
-    record: checkpoint.Record,
-    datasets: dict[str, RollDataset],
-    baselines: Baselines,
-    device: torch.device,
+def compute_results(
+    model: PianoLSTM, datasets: Datasets, baselines: Baselines, device: torch.device
 ) -> dict[str, Any]:
-    """Return what `results.json` says of a model; how long it took is not known here."""
-    results = {name: record.get(name) for name in ("seed", "best_epoch", "seconds")}
+    """Return the contents of `results.json` for a loaded model, but for the training time."""
+    results = {name: model.metadata.get(name) for name in ("seed", "best_epoch", "seconds")}
     for split in ("valid", "test"):
         results[split] = {
             **asdict(evaluate(model, datasets[split], device)),
-            "marginal": baselines.marginal(datasets[split]),
-            "copy_previous": baselines.copy_previous(datasets[split]),
+            "unigram": baselines.unigram(datasets[split].rolls),
+            "first_order_markov": baselines.first_order_markov(datasets[split].rolls),
         }
     return results
 
 
 def evaluate_files(flags: argparse.Namespace, parser: Parser) -> int:
-    """Print the scores of a run or a weights file, as `results.json` has them."""
+    """Print the results of a run or a weights file; return the exit status.
+
+    Raises:
+        InputError: the weights or the data can't be read.
+    """
     for group in GROUPS.values():
         if group not in (DataSettings, MachineSettings) and (given := group.given(flags)):
-            parser.error(f"--{next(iter(given))}: has nothing to do with --evaluate")
-    DataSettings.from_flags(flags, parser)  # what is given is held to its range, here and now
-    device = use_machine(MachineSettings.from_flags(flags, parser))
+            parser.error(f"--{next(iter(given))}: has no effect with --evaluate; leave it out")
+    DataSettings.from_flags(flags, parser)  # reports a value out of range
+    machine = MachineSettings.from_flags(flags, parser)
+    device = choose_device(machine.device, machine.threads)
     path = checkpoint.find_weights(flags.evaluate)
-    model, record = checkpoint.load_model(path, device)
-    corpus = load(data_of(path, record, DataSettings.given(flags)), named=True)
-    if corpus.fingerprint != record["fingerprint"]:
-        print(f"note: {path} was trained on other data: {record['dataset']}", file=sys.stderr)
-    report_remarks(corpus)
-    datasets, corpus = datasets_of(corpus)
-    baselines = Baselines(datasets["train"])
-    results = identity(corpus) | score(model, record, datasets, baselines, device)
+    model = PianoLSTM.load(path, device)
+    corpus = load(training_data(path, model.metadata, DataSettings.given(flags)), named=True)
+    if corpus.fingerprint != model.metadata["fingerprint"]:
+        dataset = model.metadata["dataset"]
+        print(f"note: {path} was trained on other data: {dataset}", file=sys.stderr)
+    _print_remarks(corpus)
+    datasets, corpus = _make_datasets(corpus)
+    baselines = Baselines(datasets["train"].rolls)
+    results = _identity(corpus) | compute_results(model, datasets, baselines, device)
     if (path.parent / "results.json").is_file():
-        results["seconds"] = checkpoint.read_json(path.parent / "results.json").get("seconds")
+        results["seconds"] = read_json(path.parent / "results.json").get("seconds")
     if flags.json:
         print(json.dumps(results, indent=2))
     else:
-        print_table(results, corpus)
+        print(results_table(results, corpus.name, corpus.published)[0])
     return 0
 
 
-def print_table(results: dict[str, Any], corpus: Corpus) -> list[tuple[str, str, str]]:
-    """Print the scores beside those of the baselines and of published models; return the rows."""
-    labels = [
-        (f"PianoLSTM, epoch {results['best_epoch']}", "nll"),
-        ("  first frame scored too", "nll_first_frame_scored"),
-        ("copy the previous frame", "copy_previous"),
-        ("constant marginal", "marginal"),
-    ]
-    valid, test = results["valid"], results["test"]
-    rows = [(label, f"{valid[key]:.3f}", f"{test[key]:.3f}") for label, key in labels]
-    rows += [(label, "", f"{nll:.2f}") for label, nll in corpus.published]
-    accuracy = "frame_accuracy"
-    rows.append(("frame accuracy", f"{valid[accuracy]:.1%}", f"{test[accuracy]:.1%}"))
-    print(f"\n{corpus.name}: NLL in nats per frame, lower is better\n")
-    print(f"  {'':28}{'valid':>8}{'test':>8}")
-    for row in rows:
-        print("  {:28}{:>8}{:>8}".format(*row))
-    print()
-    return rows
-
-
 if __name__ == "__main__":
-    run_program(main)
+    run_script(main)

@@ -1,167 +1,311 @@
-"""PianoLSTM: embedding -> LSTM -> head. Mathematics only: no file, no device, no print.
+"""The models: PianoLSTM, and AttentivePianoLSTM with attention over the piece's own past.
 
-The model reads frames x_1..x_t and gives the probability of the next one, all 88 keys of it:
-log p(x) = sum over t of log p(x_t | x_1..x_{t-1}), exact and normalised with either head. Letters
-are those of data.py: B batch, T frames, K keys, E embedding, H hidden, L latent; F is any number of
-frames, wherever they come from.
+A model reads frames x_1..x_t and gives the distribution of the next one, all 88 pitches of it:
+log p(x) = sum over t of log p(x_t | x_1..x_{t-1}), exact and normalised. One letter per axis, in
+all files: N pieces, B batch, T frames, P = 88 pitches, E embedding, H hidden, L latent.
 
-Source: RNN-NADE for an LSTM with a distribution of whole frames (Boulanger-Lewandowski, Bengio and
-Vincent 2012, arXiv:1206.6392).
+Source: recurrent networks with a distribution over whole frames, RNN-NADE (Boulanger-Lewandowski,
+Bengio and Vincent 2012, arXiv:1206.6392).
 """
 
-from typing import NamedTuple
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads import BernoulliHead, ChordHead, Head
-from intervals import Intervals, outer_notes
-from memory import Memory, Past
-from settings import K, ModelSettings
+from pianolstm.checkpoint import (
+    Metadata,
+    check_metadata,
+    find_weights,
+    read_weights,
+    write_weights,
+)
+from pianolstm.files import InputError, one_line
+from pianolstm.layers.attention import HistoryAttention, KVCache
+from pianolstm.layers.heads import UNIFORMS_PER_FRAME, BernoulliHead, ChordHead, Head
+from pianolstm.layers.lstm import LSTM
+from pianolstm.layers.relative_pitch import RelativePitch, outer_pitches
+from pianolstm.rolls import PITCHES
+from settings import ModelSettings
 
-FEW = 16  # tunes, up to which one frame of them is quicker read without oneDNN
-OCTAVE = 12  # semitones; music moved by one is in the same key
+OCTAVE = 12  # semitones
 
 
 class State(NamedTuple):
-    """All that a model carries from one frame to the next."""
+    """The state of an LSTM between two frames."""
 
-    hidden: Tensor  # (layers + upper_layers, B, H)
-    cell: Tensor  # (layers + upper_layers, B, H)
-    outer: Tensor  # (B, 2) int64, the highest and the lowest key last heard; 0 where not asked for
-    past: Past | None  # None for a model without memory
+    hidden: Tensor  # (layers, B, H)
+    cell: Tensor  # (layers, B, H)
+
+    def first_rows(self, rows: int) -> "State":
+        """Return the state of the first pieces of the batch, detached from the graph."""
+        return State(*(tensor[:, :rows].detach().contiguous() for tensor in self))
 
 
 class PianoLSTM(nn.Module):
-    """Embedding of the frame -> LSTM (-> memory -> LSTM -> intervals) -> head.
+    """Embedding -> LSTM -> head.
 
     Args:
-        settings: the sizes; what is 0 there is left out. `latent_size` 0 gives the Bernoulli head,
-            else the chord head. `memory`, `upper_layers`, `intervals` and `transpose` are 0 in the
-            plain recipe.
-        keys: K, 88 but in tests.
+        settings: the sizes. `latent_size` 0 gives independent Bernoulli outputs, else the chord
+            head.
+        pitches: P.
     """
 
-    def __init__(self, settings: ModelSettings, keys: int = K) -> None:
-        """Make the layers, freshly initialised from torch's global generator."""
+    def __init__(self, settings: ModelSettings, pitches: int = PITCHES) -> None:
+        """Make the layers, initialised from torch's global random generator."""
         super().__init__()
         self.settings = settings
+        self.metadata: Metadata = {}  # of the weights file, once loaded
+        self.embedding = nn.Linear(pitches, settings.embed_size)
+        self.lstm = LSTM(
+            settings.embed_size, settings.hidden_size, settings.layers, settings.dropout
+        )
+        self.head = make_head(settings.hidden_size, settings.latent_size, pitches)
+
+    def forward(
+        self, frames: Tensor, state: Any = None, shift: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Read frames after `state`.
+
+        Args:
+            frames: (B, T, P) of 0 and 1.
+            state: what the last call returned; None = the start of a piece.
+            shift: ignored; see `AttentivePianoLSTM`.
+
+        Returns:
+            The vector at each frame, (B, T, H), from which the head predicts the next frame; and
+            the state after the last frame.
+        """
+        if state is None:
+            state = self.zero_state(frames, self.settings.layers)
+        embedded = self.embedding(frames)  # (B, T, E)
+        embedded = functional.dropout(embedded, self.settings.embed_dropout, self.training)
+        output, state = self.lstm(embedded, state)  # (B, T, H)
+        output = functional.dropout(output, self.settings.dropout, self.training)
+        return output, State(*state)
+
+    def zero_state(self, frames: Tensor, layers: int) -> State:
+        """Return the state before the first of these frames, (B, T, P)."""
+        zeros = frames.new_zeros(layers, len(frames), self.settings.hidden_size)
+        return State(zeros, zeros)
+
+    def save(self, path: Path, metadata: Metadata) -> None:
+        """Write the weights, the model's settings, and metadata on the training."""
+        settings = {"model": asdict(self.settings)}
+        write_weights(path, self.state_dict(), settings | metadata)
+
+    @classmethod
+    def load(
+        cls, where: str | Path | None = None, device: torch.device | str = "cpu"
+    ) -> "PianoLSTM":
+        """Return the model of a weights file or a run's folder, ready to sample and evaluate.
+
+        Args:
+            where: the file or folder; None = the newest run, or the pretrained model.
+            device: where to put the weights.
+
+        Raises:
+            InputError: there is no such file, or it can't be read.
+        """
+        path = find_weights(None if where is None else str(where))
+        tensors, metadata = read_weights(path)
+        try:
+            # On "meta", no memory is allocated before the file's tensors have matched its sizes.
+            with torch.device("meta"):
+                model = build_model(ModelSettings.from_dict(metadata["model"]))
+            check_metadata(metadata)
+            model.load_state_dict(tensors, assign=True)
+            for name, tensor in tensors.items():
+                if tensor.dtype != torch.float32 or not tensor.isfinite().all():
+                    raise ValueError(f"{name} is not made of finite float32 numbers")
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"{path}: the settings do not match the weights ({one_line(error)})"
+            ) from None
+        model.metadata = metadata
+        return model.to(device).eval()
+
+    @torch.inference_mode()
+    def pitch_probabilities(
+        self, roll: Tensor, generator: torch.Generator, samples: int = 200
+    ) -> Tensor:
+        """Estimate the probability of each pitch in each frame, given the frames before it.
+
+        The chord head has the probabilities of frames, not of pitches, so each frame is sampled
+        many times.
+
+        Args:
+            roll: (T, 88).
+            generator: random generator on the CPU.
+            samples: samples of each frame; the standard error of p is sqrt(p (1 - p) / samples).
+
+        Returns:
+            (T + 1, 88): row t is the prediction of frame t.
+        """
+        device = next(self.parameters()).device
+        silence = torch.zeros(1, PITCHES)  # a piece starts from silence
+        frames = torch.cat([silence, roll.float()]).to(device)
+        vectors, _ = self(frames[None])
+        rows = vectors[0].repeat_interleave(samples, dim=0)  # ((T + 1) * samples, H)
+        uniforms = torch.rand(len(rows), UNIFORMS_PER_FRAME, generator=generator).to(device)
+        return self.head.sample(rows, uniforms).view(-1, samples, PITCHES).mean(dim=1).cpu()
+
+
+class AttentiveState(NamedTuple):
+    """The state of an AttentivePianoLSTM between two frames."""
+
+    lower: State
+    upper: State | None
+    outer: Tensor  # (B, 2) int64, the latest highest and lowest pitch; 0 where they are not used
+    cache: KVCache | None
+
+    def first_rows(self, rows: int) -> "AttentiveState":
+        """Return the state of the first pieces of the batch, detached from the graph."""
+        return AttentiveState(
+            self.lower.first_rows(rows),
+            self.upper and self.upper.first_rows(rows),
+            self.outer[:rows],
+            self.cache and self.cache.first_rows(rows),
+        )
+
+
+class AttentivePianoLSTM(PianoLSTM):
+    """Embedding -> LSTM -> attention over the past -> upper LSTM -> relative pitch -> head.
+
+    Each part beyond PianoLSTM is left out where its setting is 0 (`attention_window`,
+    `upper_layers`, `relative_pitch`, `transpose_prob`). `--preset best` has all of them.
+
+    Args:
+        settings: the sizes.
+        pitches: P.
+    """
+
+    def __init__(self, settings: ModelSettings, pitches: int = PITCHES) -> None:
+        """Make the layers in the order of `forward`, from torch's global random generator."""
+        nn.Module.__init__(self)  # not PianoLSTM's, which would make the head too early
+        self.settings = settings
+        self.metadata = {}
         embed_size, hidden_size = settings.embed_size, settings.hidden_size
-        self.embedding = nn.Linear(keys, embed_size)
-        self.key = nn.Linear(OCTAVE, embed_size, bias=False) if settings.transpose else None
-        if self.key is not None:
-            nn.init.zeros_(self.key.weight)
+        self.embedding = nn.Linear(pitches, embed_size)
+        self.transposition = (
+            nn.Linear(OCTAVE, embed_size, bias=False) if settings.transpose_prob else None
+        )
+        if self.transposition is not None:
+            nn.init.zeros_(self.transposition.weight)
         self.lstm = LSTM(embed_size, hidden_size, settings.layers, settings.dropout)
-        self.memory = Memory(settings, keys) if settings.memory else None
-        self.upper = (
+        self.attention = (
+            HistoryAttention(
+                hidden_size,
+                settings.attention_window,
+                settings.viewpoints,
+                settings.attention_heads,
+                settings.head_dim,
+                settings.query_frames,
+                settings.attention_dropout,
+                pitches,
+            )
+            if settings.attention_window
+            else None
+        )
+        self.upper_lstm = (
             LSTM(hidden_size + embed_size, hidden_size, settings.upper_layers, settings.dropout)
             if settings.upper_layers
             else None
         )
-        self.intervals = Intervals(settings, keys) if settings.intervals else None
-        width = hidden_size + (keys if settings.intervals else 0)
-        self.head: Head = (
-            ChordHead(width, settings.latent_size, keys)
-            if settings.latent_size
-            else BernoulliHead(width, keys)
+        self.relative_pitch = (
+            RelativePitch(embed_size, hidden_size, settings.attention_dropout, pitches)
+            if settings.relative_pitch
+            else None
         )
+        size = hidden_size + (pitches if settings.relative_pitch else 0)
+        self.head = make_head(size, settings.latent_size, pitches)
 
     def forward(
-        self, frames: Tensor, state: State | None = None, shift: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """Read frames (B, T, K) after `state`; None = the start of a tune.
+        self, frames: Tensor, state: AttentiveState | None = None, shift: Tensor | None = None
+    ) -> tuple[Tensor, AttentiveState]:
+        """Read frames after `state`.
 
         Args:
-            frames: of 0 and 1.
-            state: what the last call returned.
-            shift: (B,) int64, the semitones that each tune was moved by; None = none of them was.
+            frames: (B, T, P) of 0 and 1.
+            state: what the last call returned; None = the start of a piece.
+            shift: (B,) int64, the semitones that each piece was transposed by; None = 0.
 
         Returns:
-            The vector at each frame, (B, T, H) or, with intervals, (B, T, H + K), from which the
-            head predicts the frame that follows; and the state after the last one.
+            The vector at each frame, (B, T, H) or, with relative pitch, (B, T, H + P), from which
+            the head predicts the next frame; and the state after the last frame.
         """
         if state is None:
-            layers = self.settings.layers + self.settings.upper_layers
-            nothing = frames.new_zeros(layers, len(frames), self.settings.hidden_size)
-            unheard = torch.zeros(len(frames), 2, dtype=torch.int64, device=frames.device)
-            state = State(nothing, nothing, unheard, None)
+            state = self._initial_state(frames)
         outer = state.outer[:, None]  # (B, 1, 2)
-        embedded = self.embed(frames, shift)  # (B, T, E)
-        if self.memory is not None or self.intervals is not None:
-            outer = outer_notes(frames, state.outer)  # (B, T, 2)
-        if self.intervals is not None:
-            before = torch.cat([state.outer[:, None], outer[:, :-1]], dim=1)
-            embedded = embedded + self.intervals.embed(frames, before)
-        embedded = functional.dropout(embedded, self.settings.input_dropout, self.training)
-        below = self.settings.layers
-        heard, carried = self.lstm(embedded, (state.hidden[:below], state.cell[:below]))
-        vectors, past = self.drop(heard), None  # (B, T, H)
-        if self.memory is not None:
-            found, past = self.memory(heard, frames, outer, state.past)
-            vectors = vectors + found
-        if self.upper is not None:
-            above = torch.cat([vectors, embedded], dim=2)
-            heard, upper = self.upper(above, (state.hidden[below:], state.cell[below:]))
-            vectors = vectors + self.drop(heard)
-            carried = [torch.cat(parts) for parts in zip(carried, upper, strict=True)]
-        if self.intervals is not None:
-            vectors = torch.cat([vectors, self.intervals.votes(vectors, frames, outer)], dim=2)
-        hidden, cell = carried
-        return vectors, State(hidden, cell, outer[:, -1], past)
+        if self.attention is not None or self.relative_pitch is not None:
+            outer = outer_pitches(frames, state.outer)  # (B, T, 2)
+        embedded = self._embed(frames, shift, state.outer, outer)  # (B, T, E)
+        output, lower = self.lstm(embedded, state.lower)
+        vectors, cache = self._dropout(output), None  # (B, T, H)
+        if self.attention is not None:
+            attended, cache = self.attention(output, frames, outer, state.cache)
+            vectors = vectors + attended
+        upper = None
+        if self.upper_lstm is not None:
+            inputs = torch.cat([vectors, embedded], dim=2)
+            output, upper = self.upper_lstm(inputs, state.upper)
+            vectors = vectors + self._dropout(output)
+        if self.relative_pitch is not None:
+            logits = self.relative_pitch.pitch_logits(vectors, frames, outer)
+            vectors = torch.cat([vectors, logits], dim=2)
+        return vectors, AttentiveState(State(*lower), upper and State(*upper), outer[:, -1], cache)
 
-    def drop(self, heard: Tensor) -> Tensor:
-        """Drop a share of an LSTM's outputs while training."""
-        return functional.dropout(heard, self.settings.dropout, self.training)
+    def _initial_state(self, frames: Tensor) -> AttentiveState:
+        settings = self.settings
+        return AttentiveState(
+            self.zero_state(frames, settings.layers),
+            self.zero_state(frames, settings.upper_layers) if settings.upper_layers else None,
+            torch.zeros(len(frames), 2, dtype=torch.int64, device=frames.device),
+            None,
+        )
 
-    def embed(self, frames: Tensor, shift: Tensor | None) -> Tensor:
-        """Return what the LSTM reads, frames and key: (B, T, K), semitones (B,) -> (B, T, E)."""
+    def _dropout(self, output: Tensor) -> Tensor:
+        return functional.dropout(output, self.settings.dropout, self.training)
+
+    def _embed(
+        self, frames: Tensor, shift: Tensor | None, previous_outer: Tensor, outer: Tensor
+    ) -> Tensor:
+        """Return the LSTM's input, (B, T, E): pitches, intervals and transposition.
+
+        Args:
+            frames: (B, T, P).
+            shift: (B,) semitones.
+            previous_outer: (B, 2), highest and lowest pitch before the first frame.
+            outer: (B, T, 2), those of each frame.
+        """
         embedded = self.embedding(frames)
-        if self.key is None:
-            return embedded
-        shift = frames.new_zeros(len(frames), dtype=torch.int64) if shift is None else shift
-        key = functional.one_hot(shift % OCTAVE, OCTAVE).to(frames.dtype)  # (B, 12)
-        return embedded + self.key(key)[:, None]
+        if self.transposition is not None:
+            shift = frames.new_zeros(len(frames), dtype=torch.int64) if shift is None else shift
+            # Music an octave away is in the same key.
+            interval = functional.one_hot(shift % OCTAVE, OCTAVE).to(frames.dtype)  # (B, 12)
+            embedded = embedded + self.transposition(interval)[:, None]
+        if self.relative_pitch is not None:
+            before = torch.cat([previous_outer[:, None], outer[:, :-1]], dim=1)
+            embedded = embedded + self.relative_pitch.embed(frames, before)
+        return functional.dropout(embedded, self.settings.embed_dropout, self.training)
 
 
-class LSTM(nn.LSTM):
-    """PyTorch's LSTM, reading (B, T, input), with a quicker way for a frame of a few tunes.
-
-    oneDNN, which computes it on CPUs, arranges the weights anew at each call. That takes longer
-    than a step of a few rows: a single tune is drawn two to four times as fast without.
-
-    Args:
-        input_size: of what is read.
-        hidden_size: H.
-        layers: one upon the other.
-        dropout: share of the outputs dropped between them.
-    """
-
-    def __init__(self, input_size: int, hidden_size: int, layers: int, dropout: float) -> None:
-        """Make the layers."""
-        dropout = dropout if layers > 1 else 0.0
-        super().__init__(input_size, hidden_size, layers, batch_first=True, dropout=dropout)
-
-    def forward(  # type: ignore[override]
-        self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Read (B, T, input) after hidden and cell, (layers, B, H) each; return (B, T, H), both."""
-        rows, frames, _ = inputs.shape
-        few = rows <= FEW and frames == 1 and inputs.device.type == "cpu"
-        if self.training or state is None or not few:
-            return super().forward(inputs, state)
-        heard, hidden, cell = inputs[:, 0], [], []
-        for weights, *before in zip(self.all_weights, *state, strict=True):
-            heard, content = torch.lstm_cell(heard, before, *weights)
-            hidden.append(heard)
-            cell.append(content)
-        return heard[:, None], (torch.stack(hidden), torch.stack(cell))
+def build_model(settings: ModelSettings) -> PianoLSTM:
+    """Return the model that the settings describe, initialised from torch's global generator."""
+    attentive = (
+        settings.attention_window
+        or settings.upper_layers
+        or settings.relative_pitch
+        or settings.transpose_prob
+    )
+    return AttentivePianoLSTM(settings) if attentive else PianoLSTM(settings)
 
 
-def first_rows(state: State | None, rows: int) -> State | None:
-    """Return the state of a batch's first `rows` tunes, cut off from the gradient behind it."""
-    if state is None:
-        return None
-    hidden, cell = (tensor[:, :rows].detach().contiguous() for tensor in state[:2])
-    past = state.past and Past(*(tensor[:rows].detach() for tensor in state.past))
-    return State(hidden, cell, state.outer[:rows], past)
+def make_head(size: int, latent_size: int, pitches: int) -> Head:
+    """Return the chord head, or independent Bernoulli outputs for `latent_size` 0."""
+    if latent_size:
+        return ChordHead(size, latent_size, pitches)
+    return BernoulliHead(size, pitches)

@@ -1,169 +1,220 @@
-"""The training loop, to be read from top to bottom.
+"""Evaluation and the training loop, to be read from top to bottom.
 
-The loss is the negative log-likelihood (NLL) in nats per frame, all 88 keys of a frame together.
+The loss is the negative log-likelihood (NLL) in nats per frame, all 88 pitches of a frame together.
 """
 
-import csv
-import gc
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from checkpoint import Record, load_state, save_model, save_state
-from data import Batch, Chunk, RollDataset, chunks, in_groups, length_groups, share_of, transposed
-from distributed import ALONE, World
-from files import InputError, whole_file
-from model import PianoLSTM, State, first_rows
+from data import (
+    Batch,
+    Chunk,
+    RollDataset,
+    batches,
+    bucket_by_length,
+    chunks,
+    random_transpose,
+    shard,
+)
+from model import PianoLSTM
+from pianolstm.checkpoint import Metadata, load_training_state, save_training_state
+from pianolstm.files import InputError, write_csv
+from pianolstm.layers.heads import GREEDY, UNIFORMS_PER_FRAME
+from pianolstm.runtime import SINGLE_PROCESS, World, defer_signals
 from settings import TrainSettings
 
-REDRAW_SECONDS = 10  # between two drawings of the losses; one takes a quarter of a second
-NAMED = 8  # tunes of a batch that diverged
+EVAL_BATCH = 32  # pieces evaluated side by side; affects speed and memory alone
+EVAL_CHUNK = 128  # frames, likewise
+REPLOT_SECONDS = 10  # between two plots of the loss; one takes a quarter of a second
+NAMED_PIECES = 8  # pieces of a diverged batch that the message names
+
+
+# ---- evaluation ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The evaluation of a model on one split; NLLs in nats per frame."""
+
+    nll: float  # pooled over all frames but the first of each piece: the headline
+    nll_first_frame_scored: float  # pooled over all frames, the first predicted from silence
+    nll_per_piece_mean: float  # mean over pieces of each piece's mean, without its first frame
+    frame_accuracy: float | None  # of all frames but the first; None if not requested
+    frames: int  # frames of the split, first frames included
+
+
+@torch.inference_mode()
+def evaluate(
+    model: PianoLSTM, dataset: RollDataset, device: torch.device, *, accuracy: bool = True
+) -> Scores:
+    """Evaluate a model on a split, in chunks of bounded memory.
+
+    NLL is pooled over frames (Boulanger-Lewandowski et al. 2012). Frame accuracy is TP / (TP + FP +
+    FN) over the pitches of all frames (Bay, Ehmann and Downie 2009, "Evaluation of Multiple-F0
+    Estimation and Tracking Systems"), where the prediction is the head's greedy frame. Silence
+    predicted as silence counts nowhere; without any note, true or predicted, accuracy is 0. It is
+    not the expected accuracy of the ICML 2012 paper.
+
+    Args:
+        model: switched to evaluation mode.
+        dataset: the split.
+        device: device of the model.
+        accuracy: whether to compute frame accuracy, which takes longer than the NLL.
+    """
+    model.eval()
+    totals: list[Tensor] = []  # (B,) per batch: each piece's NLL
+    firsts: list[Tensor] = []  # (B,): the NLL of its first frame
+    lengths: list[Tensor] = []  # (B,): T
+    right = wrong = 0
+    buckets = bucket_by_length(dataset.lengths, EVAL_BATCH, None)
+    for batch in batches(dataset, buckets):
+        grids: list[Tensor] = []  # (B, t) per chunk: NLLs, 0 in padding
+        state = None
+        for chunk in chunks(batch, EVAL_CHUNK, device):
+            state = state and state.first_rows(len(chunk.inputs))
+            vectors, state = model(chunk.inputs, state)
+            nll = model.head.nll(vectors[chunk.mask], chunk.targets[chunk.mask])
+            grid = torch.zeros(len(batch.lengths), chunk.mask.shape[1], dtype=torch.float64)
+            grid[: len(chunk.inputs)][chunk.mask.cpu()] = nll.cpu().double()
+            if accuracy:
+                counted = chunk.mask.clone()
+                counted[:, : 0 if grids else 1] = False  # without the first frame of a piece
+                rows = vectors[counted]
+                unused = rows.new_zeros(len(rows), UNIFORMS_PER_FRAME)
+                predicted = model.head.sample(rows, unused, GREEDY) > 0
+                true = chunk.targets[counted] > 0
+                right += int((predicted & true).sum())
+                wrong += int((predicted ^ true).sum())
+            grids.append(grid)
+        totals.append(torch.cat(grids, dim=1).sum(dim=1))
+        firsts.append(grids[0][:, 0])
+        lengths.append(batch.lengths)
+    total, first, length = torch.cat(totals), torch.cat(firsts), torch.cat(lengths)  # (N,) each
+    return Scores(
+        nll=float((total - first).sum() / (length - 1).sum()),
+        nll_first_frame_scored=float(total.sum() / length.sum()),
+        nll_per_piece_mean=float(((total - first) / (length - 1)).mean()),
+        frame_accuracy=right / max(right + wrong, 1) if accuracy else None,
+        frames=int(length.sum()),
+    )
+
+
+# ---- schedule ------------------------------------------------------------------------------------
+
+
+def count_epochs(settings: TrainSettings, lengths: np.ndarray) -> int:
+    """Return the number of epochs: `epochs`, or those that come nearest to `max_steps`.
+
+    Args:
+        settings: the recipe.
+        lengths: (N,) frames of each training piece.
+    """
+    if not settings.max_steps:
+        return settings.epochs
+    buckets = bucket_by_length(lengths, settings.batch_size, None)
+    longest = [int(lengths[bucket].max()) for bucket in buckets]
+    steps = sum(math.ceil(length / (settings.bptt or length)) for length in longest)
+    return max(1, round(settings.max_steps / steps))
+
+
+def learning_rate(settings: TrainSettings, progress: float) -> float:
+    """Return the learning rate after this share of training, 0 to 1.
+
+    The schedule onecycle is one cycle of half cosines, from 0 up to `lr` and back (Smith and Topin
+    2018, arXiv:1708.07120).
+    """
+    if settings.lr_schedule == "constant":
+        return settings.lr
+    warmup = settings.warmup_ratio
+    phase = progress / warmup if progress < warmup else (1 - progress) / (1 - warmup)
+    return settings.lr * (1 - math.cos(math.pi * phase)) / 2
+
+
+# ---- the loop ------------------------------------------------------------------------------------
 
 
 class DivergedError(Exception):
-    """The loss is no number any more; the best weights so far are on disk."""
-
-
-def no_pause() -> None:
-    """Go on."""
-
-
-@contextmanager
-def between_steps() -> Iterator[Callable[[], None]]:
-    """Hold Ctrl-C and SIGTERM back until the program says that it suits; give what says so.
-
-    What ends a program in the midst of things can leave an epoch half counted, and is lost while
-    Python clears up. A second one does not wait.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield no_pause  # only the main thread gets signals
-        return
-    usual: dict[int, Any] = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-    asked: set[int] = set()
-
-    def ask(number: int, _: object) -> None:
-        asked.add(number)
-        signal.signal(number, usual[number])
-
-    def pause() -> None:
-        for stop in usual:  # the harder one first; what is ignored changes nothing
-            if stop in asked:
-                asked.remove(stop)
-                signal.raise_signal(stop)
-
-    try:
-        for stop in usual:
-            signal.signal(stop, ask)
-        yield pause
-    finally:
-        for stop, handler in usual.items():
-            signal.signal(stop, handler)
-    pause()
+    """The loss became infinite or NaN; the best weights before are on disk."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of metrics.csv and of times.csv."""
+    """One epoch: a row of metrics.csv and of times.csv."""
 
-    epoch: int
-    train: float  # NLL while training, dropout and all, first frames scored
+    epoch: int  # from 1
+    train: float  # NLL while training, with dropout, first frames scored
     valid: float  # NLL, first frames not scored
-    seconds: float  # training alone
+    seconds: float  # of training alone
     frames_per_second: float
 
-
-def best_of(history: Sequence[Epoch]) -> Epoch:
-    """Return the epoch of the lowest valid NLL, the first of several."""
-    return min(history, key=lambda epoch: epoch.valid)
-
-
-def describe(epoch: Epoch) -> str:
-    """Return a line for the person who watches."""
-    return (
-        f"epoch {epoch.epoch:3d}   train {epoch.train:6.3f}   valid {epoch.valid:6.3f} nats/frame"
-        f"   {epoch.seconds:5.1f} s   {epoch.frames_per_second:7,.0f} frames/s"
-    )
-
-
-def count_epochs(settings: TrainSettings, lengths: np.ndarray) -> int:
-    """Return how many epochs to train: the settings' own, or those that make up its steps.
-
-    Args:
-        settings: the recipe.
-        lengths: (N,) frames of each training tune.
-    """
-    if not settings.steps:
-        return settings.epochs
-    groups = length_groups(lengths, settings.batch_size, None)
-    longest = [int(lengths[group].max()) for group in groups]
-    steps = sum(math.ceil(length / (settings.bptt or length)) for length in longest)
-    return max(1, round(settings.steps / steps))
-
-
-def learning_rate(settings: TrainSettings, progress: float) -> float:
-    """Return the learning rate when this share of training, 0 to 1, is done.
-
-    Without warm-up it is constant. With, it is one cycle of half cosines (Smith and Topin 2018,
-    arXiv:1708.07120): from 0 up to `lr` and back.
-    """
-    warmup = settings.warmup
-    if not warmup:
-        return settings.lr
-    rising = progress / warmup if progress < warmup else (1 - progress) / (1 - warmup)
-    return settings.lr * (1 - math.cos(math.pi * rising)) / 2
+    def __str__(self) -> str:
+        """Return a line for the terminal."""
+        return (
+            f"epoch {self.epoch:3d}   train {self.train:6.3f}   valid {self.valid:6.3f} nats/frame"
+            f"   {self.seconds:5.1f} s   {self.frames_per_second:7,.0f} frames/s"
+        )
 
 
 class Objective(nn.Module):
-    """The NLL of a chunk, (F,) in nats, and the state after it: all of a step but the gradient.
+    """The NLL of a chunk: one module, so that DistributedDataParallel can wrap it.
 
-    One module, since DistributedDataParallel wants to be called once for each gradient.
+    Args:
+        model: the model.
     """
 
     def __init__(self, model: PianoLSTM) -> None:
-        """Take the model."""
+        """Keep the model."""
         super().__init__()
         self.model = model
 
-    def forward(self, chunk: Chunk, state: State | None, shift: Tensor) -> tuple[Tensor, State]:
-        """Read a chunk after the state, its tunes having been moved by `shift`, (B,)."""
+    def forward(self, chunk: Chunk, state: Any, shift: Tensor) -> tuple[Tensor, Any]:
+        """Read a chunk after a state.
+
+        Args:
+            chunk: inputs and targets, (B', t, P) each.
+            state: of the previous chunk, with B' rows or more; None = the start of the pieces.
+            shift: (B,) int64, the transposition of each piece of the batch in semitones.
+
+        Returns:
+            The NLL of each target frame, (F,) in nats, and the state after the chunk.
+        """
         rows = len(chunk.inputs)
-        hidden, state = self.model(chunk.inputs, first_rows(state, rows), shift[:rows])
-        # Padding is scored with the rest and left out then: to pick the vectors first takes longer.
-        nll = self.model.head.nll(hidden.flatten(0, 1), chunk.targets.flatten(0, 1))
-        return nll[chunk.scored.flatten()], state
+        state = state and state.first_rows(rows)
+        vectors, state = self.model(chunk.inputs, state, shift[:rows])
+        # Scoring the padding too and masking it afterwards is faster than selecting vectors first.
+        nll = self.model.head.nll(vectors.flatten(0, 1), chunk.targets.flatten(0, 1))
+        return nll[chunk.mask.flatten()], state
 
 
 class Trainer:
-    """Trains a model, keeping the best weights by valid NLL in the run's folder.
+    """Trains a model and keeps the weights with the lowest valid NLL in the run's folder.
 
-    All randomness of an epoch is drawn from (seed, epoch), so that a run that was stopped and goes
-    on is the run that never stopped.
+    The random numbers of an epoch depend only on (seed, epoch), so a run that was stopped and
+    resumed gives the same result as one that was not.
 
     Args:
-        model: freshly made.
+        model: freshly initialised.
         train: the training split.
         validate: returns the valid NLL of a model.
         settings: the recipe.
-        seed: number that all randomness is drawn from.
-        device: where the model is.
+        seed: seed of all random numbers.
+        device: device of the model.
         folder: the run's folder.
-        record: what to write into the weights file besides the model's settings.
-        draw: draws the history; called now and then, for whoever looks on.
-        world: the processes that train together; each is given all tunes, and takes its share.
+        metadata: written into the weights file beside the model's settings.
+        plot: plots the history; called from time to time.
+        world: the processes that train together. Each is given all pieces, and trains on its shard
+            of every batch.
     """
 
     def __init__(
@@ -175,21 +226,21 @@ class Trainer:
         seed: int,
         device: torch.device,
         folder: Path,
-        record: Record,
-        draw: Callable[[Sequence[Epoch]], None] = lambda history: None,
-        world: World = ALONE,
+        metadata: Metadata,
+        plot: Callable[[Sequence[Epoch]], None] = lambda history: None,
+        world: World = SINGLE_PROCESS,
     ) -> None:
-        """Take the parts; nothing is computed yet."""
+        """Make the optimizer; nothing is computed yet."""
         self.model, self.train, self.validate = model, train, validate
         self.settings, self.seed, self.device = settings, seed, device
-        self.folder, self.record, self.draw, self.world = folder, record, draw, world
-        self.drawn_at = -math.inf  # seconds
+        self.folder, self.metadata, self.plot, self.world = folder, metadata, plot, world
         self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
         self.objective: nn.Module = Objective(model)
         if world.size > 1:
             self.objective = DistributedDataParallel(self.objective)
         self.history: list[Epoch] = []
-        self.pause = no_pause
+        self._plotted_at = -math.inf  # seconds
+        self._deliver_signals: Callable[[], None] = lambda: None
 
     @property
     def weights_path(self) -> Path:
@@ -197,95 +248,101 @@ class Trainer:
         return self.folder / "model.safetensors"
 
     def resume(self) -> None:
-        """Go back to where training stood as the run's folder has it, or to the start."""
-        path = self.folder / "state.safetensors"
-        if path.is_file():
-            record = load_state(path, self.model, self.optimizer)
-            try:
-                self.history = [Epoch(**line) for line in record["history"]]
-            except (KeyError, TypeError):
-                raise InputError(f"{path}: not the state of a run (no history of epochs)") from None
-
-    def fit(self) -> bool:
-        """Train up to the last epoch; return whether it got there.
-
-        Ctrl-C gives up the epoch that is running, so that resuming repeats it whole. If it is the
-        first, what was learnt so far is kept as the best there is.
+        """Restore the state of the run's folder, if it has one.
 
         Raises:
-            DivergedError: the loss became infinite or NaN; weights are those of the best epoch.
+            InputError: the state can't be read or belongs to another run.
         """
+        path = self.folder / "state.pt"
+        if path.is_file():
+            rows = load_training_state(path, self.model, self.optimizer)
+            try:
+                self.history = [Epoch(**row) for row in rows]
+            except TypeError:
+                raise InputError(f"{path}: not the state of a run (no history)") from None
+
+    def fit(self) -> bool:
+        """Train up to the last epoch; return whether it was reached.
+
+        Ctrl-C gives up the running epoch, which resuming repeats from its start. During the first
+        epoch, the weights so far are kept as the best.
+
+        Raises:
+            DivergedError: the loss became infinite or NaN; the weights of the best epoch stay.
+        """
+        # Several processes stop at once: no step in between is common to all of them.
+        signals = defer_signals() if self.world.size == 1 else nullcontext(lambda: None)
         try:
-            # Several processes stop wherever they are: the epoch is repeated by --resume.
-            with between_steps() if self.world.size == 1 else nullcontext(no_pause) as self.pause:
+            with signals as self._deliver_signals:
                 while len(self.history) < self.settings.epochs:
-                    epoch = self.epoch(len(self.history) + 1)
-                    if self.world.first:
-                        self.keep([*self.history, epoch])
+                    epoch = self._run_epoch(len(self.history) + 1)
+                    if self.world.is_main:
+                        self._save([*self.history, epoch])
                     self.history.append(epoch)
-                    print(describe(epoch), flush=True)
+                    print(epoch, flush=True)
         except KeyboardInterrupt:
-            print("stopped; what is best so far is evaluated and kept")
-            if not self.history and self.world.first:
-                save_model(self.weights_path, self.model, {**self.record, "best_epoch": 0})
+            print("stopped; evaluating the best weights so far")
+            if not self.history and self.world.is_main:
+                self.model.save(self.weights_path, {**self.metadata, "best_epoch": 0})
             return False
         return True
 
-    def epoch(self, number: int) -> Epoch:
-        """Pass over the training split once, then score the valid split."""
+    def _run_epoch(self, number: int) -> Epoch:
+        """Train on every piece of the training split once, then compute the valid NLL."""
         seeds = np.random.SeedSequence([self.seed, number])
-        chances = seeds.generate_state(self.world.size, np.uint64)
-        torch.manual_seed(int(chances[self.world.rank] >> 1))  # dropout
-        order = np.random.default_rng(seeds)
-        total, frames, began = 0.0, 0, time.perf_counter()
-        whole = int(self.train.lengths.sum())
+        dropout_seeds = seeds.generate_state(self.world.size, np.uint64)
+        torch.manual_seed(int(dropout_seeds[self.world.rank] >> 1))
+        generator = np.random.default_rng(seeds)  # of batches and transposition
+        total, frames, start = 0.0, 0, time.perf_counter()
+        all_frames = int(self.train.lengths.sum())
         self.model.train()
         with tqdm(
-            total=whole,
+            total=all_frames,
             desc=f"epoch {number}/{self.settings.epochs}",
             unit=" frames",
             unit_scale=True,
             leave=False,
-            # None where nobody watches: no bars in log files.
-            disable=None if self.world.first else True,
+            disable=None if self.world.is_main else True,  # None: no bar in log files
         ) as bar:
-            groups = length_groups(self.train.lengths, self.settings.batch_size, order)
-            for tunes, batch in zip(groups, in_groups(self.train, groups), strict=True):
-                progress = (number - 1 + frames / whole) / self.settings.epochs
+            buckets = bucket_by_length(self.train.lengths, self.settings.batch_size, generator)
+            for bucket, batch in zip(buckets, batches(self.train, buckets), strict=True):
+                progress = (number - 1 + frames / all_frames) / self.settings.epochs
                 self.optimizer.param_groups[0]["lr"] = learning_rate(self.settings, progress)
-                total += self.learn(*transposed(batch, self.model.settings.transpose, order))
+                probability = self.model.settings.transpose_prob
+                total += self._train_batch(*random_transpose(batch, probability, generator))
                 frames += int(batch.lengths.sum())
-                # Several processes give up together, at the epoch's end.
+                # Several processes compare their totals at the end of the epoch.
                 if self.world.size == 1 and not math.isfinite(total):
-                    raise diverged(f"epoch {number}, {name_batch(groups, tunes)}", total)
+                    raise _diverged(f"epoch {number}, {_name_batch(buckets, bucket)}", total)
                 bar.update(int(batch.lengths.sum()))
-                bar.set_postfix_str(
-                    f"{total * self.world.size / frames:.3f} nats/frame", refresh=False
-                )
+                mean = total * self.world.size / frames
+                bar.set_postfix_str(f"{mean:.3f} nats/frame", refresh=False)
         total = float(self.world.sum(torch.tensor(total, device=self.device)))
         if not math.isfinite(total):
-            raise diverged(f"epoch {number}", total)
-        seconds = time.perf_counter() - began
-        valid = self.world.agree(self.validate(self.model) if self.world.first else None)
+            raise _diverged(f"epoch {number}", total)
+        seconds = time.perf_counter() - start
+        valid = self.world.broadcast(self.validate(self.model) if self.world.is_main else None)
         if not math.isfinite(valid):
             raise DivergedError(f"epoch {number}: the valid NLL is {valid}; try a lower --lr")
         return Epoch(number, total / frames, valid, seconds, frames / seconds)
 
-    def learn(self, batch: Batch, shift: Tensor) -> float:
-        """Take an optimizer step for each chunk of a batch; return its NLL in nats, of this share.
+    def _train_batch(self, batch: Batch, shift: Tensor) -> float:
+        """Take an optimizer step for each chunk of a batch; return the NLL of this shard in nats.
 
-        The batch's tunes were moved by `shift` semitones, (B,) int64.
+        Args:
+            batch: the whole batch.
+            shift: (B,) int64, the transposition of its pieces in semitones.
         """
         total = torch.zeros((), device=self.device)
-        whole, size = batch.lengths, self.world.size
-        batch, shift = share_of(batch, shift, self.world.rank, size)
+        lengths, size = batch.lengths, self.world.size
+        batch, shift = shard(batch, shift, self.world.rank, size)
         state, shift = None, shift.to(self.device)
-        for chunk in chunks(batch, self.settings.bptt, self.device, whole):
-            self.pause()
-            with self.reduced_precision():
+        for chunk in chunks(batch, self.settings.bptt, self.device, lengths):
+            self._deliver_signals()
+            with self._autocast():
                 nll, state = self.objective(chunk, state, shift)  # (F,)
             self.optimizer.zero_grad()
-            # The mean over the whole batch, once the processes' gradients have been averaged.
+            # The mean over the whole batch, once gradients are averaged over the processes.
             (nll.sum() * (size / chunk.total)).backward()
             if self.settings.clip:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
@@ -293,97 +350,36 @@ class Trainer:
             total += nll.detach().sum()
         return float(total)
 
-    def reduced_precision(self) -> torch.autocast:
-        """Return what computes in bfloat16 where that is safe, if the settings ask for it."""
-        reduced = self.settings.precision == "bfloat16"
-        # The weights change at every step, so that nothing is gained by keeping a copy of them.
-        return torch.autocast(self.device.type, torch.bfloat16, reduced, cache_enabled=False)
+    def _autocast(self) -> torch.autocast:
+        """Return a context that computes in bfloat16 where that is safe, if so configured."""
+        enabled = self.settings.precision == "bfloat16"
+        # No cache of cast weights: they change at every step.
+        return torch.autocast(self.device.type, torch.bfloat16, enabled, cache_enabled=False)
 
-    def keep(self, history: Sequence[Epoch]) -> None:
-        """Write the run's files as they stand after the last epoch of this history."""
-        last, best = history[-1], best_of(history)
+    def _save(self, history: Sequence[Epoch]) -> None:
+        """Write the run's files after the last epoch of this history."""
+        last, best = history[-1], min(history, key=lambda epoch: epoch.valid)
         if best is last:
-            record = {**self.record, "best_epoch": last.epoch, "valid_nll": last.valid}
-            save_model(self.weights_path, self.model, record)
-        lines = [asdict(epoch) for epoch in history]
-        # Apart, as the losses are the same whenever they are trained again, and the times are not.
-        write_table(self.folder / "metrics.csv", ("epoch", "train", "valid"), lines)
-        write_table(self.folder / "times.csv", ("epoch", "seconds", "frames_per_second"), lines)
-        # The state comes last: if the program is killed before, the epoch is repeated.
-        path = self.folder / "state.safetensors"
-        save_state(path, self.model, self.optimizer, {"history": lines})
-        if time.perf_counter() - self.drawn_at > REDRAW_SECONDS:
-            self.draw(history)
-            self.drawn_at = time.perf_counter()
+            best_epoch = {"best_epoch": last.epoch, "valid_nll": last.valid}
+            self.model.save(self.weights_path, {**self.metadata, **best_epoch})
+        rows = [asdict(epoch) for epoch in history]
+        # Times go to a file of their own, because the same seed repeats losses but not times.
+        write_csv(self.folder / "metrics.csv", ("epoch", "train", "valid"), rows)
+        write_csv(self.folder / "times.csv", ("epoch", "seconds", "frames_per_second"), rows)
+        # The state comes last: if the program is killed before, --resume repeats the epoch.
+        save_training_state(self.folder / "state.pt", self.model, self.optimizer, rows)
+        if time.perf_counter() - self._plotted_at > REPLOT_SECONDS:
+            self.plot(history)
+            self._plotted_at = time.perf_counter()
 
 
-def diverged(where: str, loss: float) -> DivergedError:
-    """Return the error of a loss that is no number any more."""
+def _diverged(where: str, loss: float) -> DivergedError:
     return DivergedError(f"{where}: the loss is {loss}; try a lower --lr")
 
 
-def name_batch(groups: Sequence[list[int]], tunes: list[int]) -> str:
-    """Return which batch of an epoch holds these tunes, and the first of them."""
-    names = ", ".join(str(tune) for tune in sorted(tunes)[:NAMED])
-    more = f" and {len(tunes) - NAMED} more" if len(tunes) > NAMED else ""
-    return f"batch {groups.index(tunes) + 1} of {len(groups)} (training tunes {names}{more})"
-
-
-def write_table(path: Path, columns: Sequence[str], lines: Sequence[dict[str, Any]]) -> None:
-    """Write these columns of the lines as CSV."""
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
-        table.writeheader()
-        table.writerows(lines)
-
-
-def plot_losses(
-    path: Path, history: Sequence[Epoch], title: str, levels: Sequence[tuple[str, float]]
-) -> None:
-    """Draw train and valid NLL per frame over epochs, and other predictors as dashed levels.
-
-    The scale is logarithmic: what is won from 1.0 to 0.9 is to be seen beside a start from 14.
-    What costs next to nothing, such as silence that was foreseen, is drawn at a thousandth.
-    """
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
-    axes = figure.add_subplot()
-    epochs = [epoch.epoch for epoch in history]
-    train, valid = ([max(getattr(e, split), 1e-3) for e in history] for split in ("train", "valid"))
-    heights = [max(level, 1e-3) for _, level in levels]
-    axes.plot(epochs, train, ".-", color="#7a8a99", label="train")
-    axes.plot(epochs, valid, ".-", color="#c0392b", label="valid")
-    best = best_of(history)
-    point = (best.epoch, valid[history.index(best)])
-    above = best.train <= best.valid  # where the train curve is not
-    axes.plot(*point, "o", color="#c0392b", markersize=9, fillstyle="none")
-    axes.annotate(
-        f"best: {best.valid:.2f}", point, (6, 9 if above else -17),
-        textcoords="offset points", ha="right", color="#c0392b",
-    )  # fmt: skip
-    axes.set(title=title, xlabel="epoch", ylabel="negative log-likelihood (nats per frame)")
-    axes.set_xlim(0.5, max(len(history), 2) + 0.5)
-    lowest = 0.85 * min(*train, *valid, *heights)
-    highest = 1.1 * max(*train, *valid, *heights)
-    axes.set_ylim(lowest, highest)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(NullLocator())
-    for (name, level), height in zip(levels, heights, strict=True):
-        # Below its line where another line would run through it.
-        near = (highest / lowest) ** 0.05
-        crowded = any(height < other < near * height for other in heights)
-        axes.axhline(height, linestyle="--", linewidth=1, color="#2c3e50", alpha=0.6, zorder=0)
-        axes.annotate(
-            f"{name}: {level:.2f}", (1, height), (-6, -11 if crowded else 3),
-            xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
-            fontsize=8, color="#2c3e50",
-        )  # fmt: skip
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower left", ncols=2)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
-    # A figure is 5 MB of objects that refer to one another: left alone, a dozen of them pile up.
-    del figure, axes
-    gc.collect()
+def _name_batch(buckets: Sequence[list[int]], bucket: list[int]) -> str:
+    """Return the number of a batch within the epoch, and the indices of its first pieces."""
+    names = ", ".join(str(index) for index in sorted(bucket)[:NAMED_PIECES])
+    more = f" and {len(bucket) - NAMED_PIECES} more" if len(bucket) > NAMED_PIECES else ""
+    number = buckets.index(bucket) + 1
+    return f"batch {number} of {len(buckets)} (training pieces {names}{more})"

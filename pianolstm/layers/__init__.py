@@ -1,0 +1,1 @@
+"""The layers of the model, from the LSTM to the output heads."""

@@ -1,0 +1,350 @@
+"""Output heads: the LSTM's output -> a distribution over frames.
+
+A head computes the exact, normalised NLL of a frame, and samples a frame. Letters are those of
+model.py: P pitches, H the size of the LSTM's output, L `latent_size`, F any number of frames. S
+counts choices: all choices of all F frames in one list.
+
+Sources: NADE, a joint distribution as a chain of conditionals (Larochelle and Murray 2011); gated
+units (Memisevic and Hinton 2010, "Learning to represent spatial transformations with factored
+higher-order Boltzmann machines").
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pianolstm.rolls import PITCHES
+
+MIN_TEMPERATURE = 1e-4  # below it, sampling is greedy
+UNIFORMS_PER_FRAME = PITCHES + 1  # random numbers that sampling one frame may use
+
+
+class SamplingParams(NamedTuple):
+    """How a frame is sampled; the defaults sample from the model's own distribution."""
+
+    temperature: float = 1.0  # divides the logits of the highest note; 0 = greedy
+    chord_temperature: float = 1.0  # divides the logits of the notes below it
+    top_p: float = 1.0  # nucleus sampling (`nucleus`)
+    max_polyphony: int = PITCHES  # largest number of notes in a frame
+
+
+MODEL_DISTRIBUTION = SamplingParams()
+GREEDY = SamplingParams(temperature=0, chord_temperature=0)
+
+# Samples frames: LSTM outputs (F, H), uniform random numbers (F, P + 1) in [0, 1) and, optionally,
+# the classes allowed for the first choice, (F, P + 1) bool -> (F, P) of 0 and 1. All randomness is
+# in the argument, so that a row is sampled alike whatever the other rows are.
+Sampler = Callable[..., Tensor]
+
+
+class Head(nn.Module):
+    """A distribution over frames given the LSTM's output."""
+
+    def nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
+        """Return -log p(frame | hidden) in nats, (F,).
+
+        Args:
+            hidden: (F, H).
+            frames: (F, P) of 0 and 1.
+        """
+        raise NotImplementedError
+
+    def sampler(self, params: SamplingParams = MODEL_DISTRIBUTION) -> Sampler:
+        """Return a function that samples frames with the current weights."""
+        raise NotImplementedError
+
+    def set_unigram(self, probabilities: Tensor) -> None:
+        """Set the biases so that pitches are independent with these probabilities, (P,) in (0, 1).
+
+        Training starts from this distribution.
+        """
+        raise NotImplementedError
+
+    def sample(
+        self,
+        hidden: Tensor,
+        uniforms: Tensor,
+        params: SamplingParams = MODEL_DISTRIBUTION,
+        allowed: Tensor | None = None,
+    ) -> Tensor:
+        """Sample a frame for each row, as a `Sampler` does."""
+        return self.sampler(params)(hidden, uniforms, allowed)
+
+
+class BernoulliHead(Head):
+    """Independent Bernoulli outputs: p(frame) is the product of one probability per pitch.
+
+    Exact and normalised, since each factor is. It can't represent "one of these two, not both".
+
+    Args:
+        hidden_size: H.
+        pitches: P.
+    """
+
+    def __init__(self, hidden_size: int, pitches: int = PITCHES) -> None:
+        """Make the one layer."""
+        super().__init__()
+        self.logits = nn.Linear(hidden_size, pitches)
+
+    def nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
+        """Return the binary cross-entropy summed over pitches, in nats: (F, H), (F, P) -> (F,)."""
+        logits = self.logits(hidden)
+        return functional.binary_cross_entropy_with_logits(logits, frames, reduction="none").sum(
+            dim=-1
+        )
+
+    def sampler(self, params: SamplingParams = MODEL_DISTRIBUTION) -> Sampler:
+        """Return a function that samples frames; `chord_temperature` is not used.
+
+        Where more notes than `max_polyphony` are sampled, the most probable stay.
+        """
+        temperature, pitches = params.temperature, self.logits.out_features
+
+        def sample_pitches(
+            hidden: Tensor, uniforms: Tensor, allowed: Tensor | None = None
+        ) -> Tensor:
+            if allowed is not None:
+                raise ValueError("independent Bernoulli outputs have no first choice")
+            logits = self.logits(hidden)  # (F, P)
+            if temperature < MIN_TEMPERATURE:
+                frames = logits > 0
+            else:
+                on = torch.sigmoid(logits if temperature == 1 else logits / temperature)
+                frames = uniforms[:, :pitches] < on
+                if params.top_p < 1:
+                    # The nucleus of two classes: the likelier alone where it has top_p.
+                    frames = frames.where(torch.maximum(on, 1 - on) < params.top_p, logits > 0)
+            frames = frames.to(hidden.dtype)
+            if params.max_polyphony < pitches:
+                order = (logits + torch.log(frames)).argsort(dim=1, descending=True)
+                frames = frames * (order.argsort(dim=1) < params.max_polyphony)
+            return frames
+
+        return sample_pitches
+
+    def set_unigram(self, probabilities: Tensor) -> None:
+        """Set the biases so that pitches have these probabilities, (P,) in (0, 1)."""
+        with torch.no_grad():
+            self.logits.bias.copy_(torch.logit(probabilities))
+
+
+class ChordHead(Head):
+    """The notes of a frame one after another, from the highest down, until "stop".
+
+    A frame of m notes is a chain of m + 1 choices among the classes 0 = stop, 1..P = the pitches:
+
+        P >= pitch_1 > pitch_2 > ... > pitch_m > 0 = stop
+
+    Each choice is a softmax over the classes below the previous one (stop is below every pitch),
+    given the LSTM's output and, through L hidden units, the notes already chosen. Every frame is
+    exactly one chain, so the product of its softmax factors is an exact probability, and those of
+    all 2^P frames sum to 1. This is NADE (Larochelle and Murray 2011) with the pitches in
+    descending order, and one factor per sounding note instead of one per pitch.
+
+    The chosen notes enter both as absolute pitches and as intervals from the lowest of them, and
+    the output has logits for both, so that a chord type is learnt once for all roots. The hidden
+    units are linear and gated by the LSTM's output (Memisevic and Hinton 2010):
+
+        units  = (chosen_proj [absolute, relative]) * (1 + context(hidden))
+        logits = base(hidden) + unit_proj(units) + intervals below the previous note likewise
+
+    Args:
+        hidden_size: H.
+        latent_size: L.
+        pitches: P.
+    """
+
+    def __init__(self, hidden_size: int, latent_size: int, pitches: int = PITCHES) -> None:
+        """Make the layers."""
+        super().__init__()
+        self.base = nn.Linear(hidden_size, pitches + 1)  # logits of classes
+        self.below = nn.Linear(hidden_size, pitches)  # logits of intervals from the previous note
+        self.context = nn.Linear(hidden_size, latent_size)  # the gate of each unit, less 1
+        self.chosen_proj = nn.Linear(2 * pitches, latent_size, bias=False)  # notes -> units
+        self.unit_proj = nn.Linear(latent_size, 2 * pitches + 1, bias=False)  # units -> logits
+
+    def nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
+        """Return -log p of frames in nats, all S choices at once: (F, H), (F, P) -> (F,).
+
+        One frame C4 E4 G4 of columns 39, 43 and 46 is these four choices:
+
+            choice     previous   chosen
+            47 (G4)    89 (none)  {}
+            44 (E4)    47         {G4}
+            40 (C4)    44         {G4, E4}
+             0 (stop)  40         {G4, E4, C4}
+        """
+        pitches = frames.shape[1]
+        first = pitches + 1  # the previous class of a frame's first choice: above all others
+        with_stop = functional.pad(frames, (1, 0), value=1.0)  # (F, P + 1): stop ends every chain
+        frame, from_top = with_stop.flip(1).nonzero(as_tuple=True)  # (S,) each, in chain order
+        choice = pitches - from_top  # (S,) the class
+        previous = choice.roll(1).where(frame == frame.roll(1), first)
+        previous[:1] = first
+        indices, weights = _gather_indices(pitches, frames.device), self._fused_weights()
+        # index_select instead of [frame]: its gradient is summed in a fixed order.
+        projected = functional.linear(hidden, weights.in_proj, weights.in_bias)
+        base, gates = weights.split(projected.index_select(0, frame))  # (S, ...) each
+        above = torch.arange(1, first, device=frames.device) >= previous[:, None]  # (S, P)
+        chosen = frames.index_select(0, frame) * above
+        logits = _choice_logits(weights, indices, base, gates, chosen, previous)
+        nll = functional.cross_entropy(logits, choice, reduction="none")  # (S,)
+        return nll.new_zeros(len(frames)).index_add(0, frame, nll)
+
+    def sampler(self, params: SamplingParams = MODEL_DISTRIBUTION) -> Sampler:
+        """Return a function that samples frames, in one step per note of the fullest frame."""
+        weights, classes = self._fused_weights(), self.base.out_features
+
+        def sample_chords(
+            hidden: Tensor, uniforms: Tensor, allowed: Tensor | None = None
+        ) -> Tensor:
+            indices = _gather_indices(classes - 1, hidden.device)
+            base, gates = weights.split(functional.linear(hidden, weights.in_proj, weights.in_bias))
+            chain = base.new_zeros(len(hidden), classes)  # (F, P + 1)
+            chosen = chain[:, 1:]
+            logits = base[:, :classes]  # no notes yet: the hidden units are 0
+            if allowed is not None:
+                logits = logits.masked_fill(~allowed, -torch.inf)
+            temperature = params.temperature
+            for note in range(classes):
+                if note >= params.max_polyphony:
+                    logits[:, 1:] = -torch.inf
+                uniform = uniforms[:, note : note + 1]
+                previous = sample_categorical(logits, uniform, temperature, params.top_p)  # (F, 1)
+                if not previous.any():
+                    break
+                chain.scatter_(1, previous, 1.0)
+                temperature = params.chord_temperature
+                logits = _choice_logits(weights, indices, base, gates, chosen, previous.squeeze(1))
+            return chosen
+
+        return sample_chords
+
+    def set_unigram(self, probabilities: Tensor) -> None:
+        """Set the biases so that pitches are independent with these probabilities, (P,) in (0, 1).
+
+        Independent pitches are a chain too: the next note downwards is k with probability p_k times
+        that of silence between. Divided by the probability of no further note, which is stop's,
+        this is p_k / prod_{i <= k} (1 - p_i), whatever came before; its logarithm is the bias.
+        """
+        with torch.no_grad():
+            log_silence = torch.log1p(-probabilities).cumsum(0)
+            self.base.bias.copy_(functional.pad(probabilities.log() - log_silence, (1, 0)))
+
+    def _fused_weights(self) -> "_FusedWeights":
+        """Return the current weights concatenated, so that few matrix products are needed."""
+        absolute, relative = self.chosen_proj.weight.t().chunk(2)
+        base, below, context = self.base, self.below, self.context
+        padding = below.bias.new_tensor([0.0, -torch.inf])
+        below_weight = functional.pad(below.weight, (0, 0, 0, 2))
+        return _FusedWeights(
+            torch.cat([base.weight, below_weight, context.weight]),
+            torch.cat([base.bias, below.bias, padding, context.bias + 1]),
+            absolute,
+            relative,
+            functional.pad(self.unit_proj.weight.t(), (0, 2)),
+        )
+
+
+class _FusedWeights(NamedTuple):
+    """The weights of a chord head, concatenated.
+
+    Two columns follow those of `below`, with logits 0 and -inf. They serve classes to which no
+    interval logit applies, and classes that can't follow the previous choice.
+    """
+
+    in_proj: Tensor  # (2 P + 3 + L, H), of base, below, the two and context
+    in_bias: Tensor  # (2 P + 3 + L,), context's increased by 1
+    absolute: Tensor  # (P, L), from chosen notes to units
+    relative: Tensor  # (P, L), from chosen notes as intervals to units
+    unit_proj: Tensor  # (L, 2 P + 3)
+
+    def split(self, projected: Tensor) -> tuple[Tensor, Tensor]:
+        """Split the output of `in_proj` into logits, (S, 2 P + 3), and gates, (S, L)."""
+        units, logits = self.unit_proj.shape
+        base, gates = projected.split((logits, units), dim=1)
+        return base, gates
+
+
+class _GatherIndices(NamedTuple):
+    """Indices that depend on the previous choice; row 0 is stop, row P + 1 is none."""
+
+    relative: Tensor  # (P + 2, P) int64, the pitch at each interval from the previous note
+    logits: Tensor  # (P + 2, P + 1) int64, the interval logit of each class; P = none, P + 1 = -inf
+
+
+@cache
+def _gather_indices(pitches: int, device: torch.device) -> _GatherIndices:
+    with torch.inference_mode(False):
+        previous = torch.arange(pitches + 2, device=device)[:, None]
+        classes = torch.arange(pitches + 1, device=device)
+        interval = (classes - previous) % pitches
+        logits = interval.where((classes > 0) & (previous <= pitches), pitches)
+        # Only lower classes can follow. After stop, stop is chosen again.
+        logits = logits.where((classes < previous) | (previous + classes == 0), pitches + 1)
+        return _GatherIndices((classes[:-1] + previous - 1) % pitches, logits)
+
+
+def _choice_logits(
+    weights: _FusedWeights,
+    indices: _GatherIndices,
+    base: Tensor,
+    gates: Tensor,
+    chosen: Tensor,
+    previous: Tensor,
+) -> Tensor:
+    """Return the logits of the next choice, (S, P + 1), -inf for classes that can't follow.
+
+    Args:
+        weights: the head's weights.
+        indices: of the order of choices.
+        base: (S, 2 P + 3), logits from the LSTM's output alone.
+        gates: (S, L).
+        chosen: (S, P) of 0 and 1, the notes chosen so far.
+        previous: (S,) int64, the previous choice; P + 1 for the first of a frame.
+    """
+    pitches = chosen.shape[1]
+    relative = chosen.gather(1, indices.relative.index_select(0, previous))
+    units = torch.addmm(chosen @ weights.absolute, relative, weights.relative) * gates  # (S, L)
+    logits = torch.addmm(base, units, weights.unit_proj)  # (S, 2 P + 3)
+    by_class, by_interval = logits.split((pitches + 1, pitches + 2), dim=1)
+    return by_class + by_interval.gather(1, indices.logits.index_select(0, previous))
+
+
+def sample_categorical(
+    logits: Tensor, uniforms: Tensor, temperature: float, top_p: float
+) -> Tensor:
+    """Sample a class for each row by inverting the cumulative distribution.
+
+    Args:
+        logits: (S, C).
+        uniforms: (S, 1) in [0, 1).
+        temperature: divides the logits; below `MIN_TEMPERATURE` the most probable class is taken.
+        top_p: see `nucleus`; 1 = all classes.
+
+    Returns:
+        (S, 1) int64.
+    """
+    if temperature < MIN_TEMPERATURE:
+        return logits.argmax(dim=1, keepdim=True)
+    probabilities = torch.softmax(logits if temperature == 1 else logits / temperature, dim=1)
+    if top_p < 1:
+        probabilities = nucleus(probabilities, top_p)
+    cumulative = probabilities.cumsum(dim=1)
+    return torch.searchsorted(cumulative, uniforms * cumulative[:, -1:], right=True)
+
+
+def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """Return probabilities (S, C) with 0 outside the nucleus, not renormalised.
+
+    The nucleus is the fewest most probable classes with a total of at least `top_p`; it has at
+    least one (Holtzman et al. 2020, arXiv:1904.09751).
+    """
+    ordered, classes = probabilities.sort(dim=1, descending=True)
+    preceding = ordered.cumsum(dim=1) - ordered
+    kept = ordered * (preceding < top_p * probabilities.sum(dim=1, keepdim=True))
+    return torch.zeros_like(probabilities).scatter(1, classes, kept)

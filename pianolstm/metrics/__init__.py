@@ -1,0 +1,1 @@
+"""Metrics of pieces and of data sets: numbers only, no files and no plots."""

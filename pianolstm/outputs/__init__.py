@@ -1,0 +1,1 @@
+"""Writes samples, plots and reports: MIDI, audio, MusicXML, PNG, HTML and tables."""
