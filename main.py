@@ -196,6 +196,8 @@ def make_trainer(
     except RuntimeError as error:  # PyTorch has no error class of its own for lack of memory
         raise InputError(f"--hidden_size, --layers: out of memory ({one_line(error)})") from None
     model.head.set_unigram(baselines.marginals.float())
+    lengths = datasets["train"].lengths
+    model.end_head.set_rate(len(lengths) / float(lengths.sum()))
     model.to(device)
     valid = datasets["valid"]
     references = [
