@@ -4,11 +4,14 @@ Generated notes are a roll, on the model's grid. Notes that the user gave are ke
 as they were in the user's file, off the grid where they were off it.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from pianolstm.rolls import LOWEST_PITCH, PITCHES
 from pianolstm.tonality import Key
 
 
@@ -38,6 +41,18 @@ class Metre(NamedTuple):
         return f"{self.numerator}/{self.denominator}"
 
 
+def parse_metre(text: str) -> Metre:
+    """Parse a time signature such as "6/8".
+
+    Raises:
+        ValueError: the text is not a time signature.
+    """
+    match = re.fullmatch(r"\s*(\d{1,2})\s*/\s*(1|2|4|8|16|32)\s*", text)
+    if match is None or not 1 <= int(match[1]) <= 32:
+        raise ValueError(f"{text!r} is not a time signature; write for example 4/4, 3/4 or 6/8")
+    return Metre(int(match[1]), int(match[2]))
+
+
 @dataclass(frozen=True)
 class Piece:
     """A piece to be written as MIDI, audio, score or picture."""
@@ -49,9 +64,41 @@ class Piece:
     key: Key | None = None  # None = to be estimated
     given: tuple[Note, ...] = ()  # the user's own notes, unchanged
     title: str = ""
+    shift: int = 0  # semitones by which `roll` is above what the model sampled
+    remarks: tuple[str, ...] = ()  # one line each on what the model could not do as asked
 
     @property
     def beats(self) -> float:
         """Length in beats: of the roll, or up to the end of the last given note."""
         ends = [note.end for note in self.given]
         return max([len(self.roll) * self.frame_beats, *ends])
+
+    def sounding(self) -> np.ndarray:
+        """Return all that sounds, given notes included, on the model's grid, (T, 88) bool."""
+        given = notes_to_roll(self.given, self.frame_beats, len(self.roll))
+        given[: len(self.roll)] |= self.roll
+        return given
+
+
+def notes_to_roll(notes: Iterable[Note], frame_beats: float, frames: int = 0) -> np.ndarray:
+    """Return notes on the model's grid; starts and ends are rounded to it, half a frame up.
+
+    A note that rounding leaves without a frame, or that is not among the 88 pitches, is left out.
+
+    Args:
+        notes: the notes.
+        frame_beats: length of a frame in beats.
+        frames: the least length of the roll.
+
+    Returns:
+        (T, 88) bool, row = one frame, column 0 = MIDI 21 (A0).
+    """
+    spans = [
+        (int(note.start / frame_beats + 0.5), int(note.end / frame_beats + 0.5), note.pitch)
+        for note in notes
+    ]
+    roll = np.zeros((max([frames, *(end for _, end, _ in spans)]), PITCHES), dtype=bool)
+    for start, end, pitch in spans:
+        if 0 <= (column := pitch - LOWEST_PITCH) < PITCHES:
+            roll[start:end, column] = True
+    return roll
