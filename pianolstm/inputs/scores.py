@@ -1,0 +1,117 @@
+"""Reads music that a user gives: a MIDI file, or a score in MusicXML or ABC.
+
+Scores are parsed by music21 (Cuthbert and Ariza 2010).
+"""
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+from pianolstm.files import InputError, one_line
+from pianolstm.midi import MidiMusic, read_notes
+from pianolstm.piece import Metre, Note
+from pianolstm.tonality import Key
+
+SCORE_SUFFIXES = (".musicxml", ".xml", ".mxl", ".abc", ".krn")
+
+_VELOCITY = 80  # of notes without a dynamic
+
+
+def read_music(path: str | Path, max_minutes: float = math.inf) -> MidiMusic:
+    """Read a MIDI file, or a score whose name ends in one of `SCORE_SUFFIXES`.
+
+    Args:
+        path: the file.
+        max_minutes: the longest duration that is accepted, in minutes.
+
+    Raises:
+        InputError: the file can't be read, has no note, or is too long.
+    """
+    is_score = Path(path).suffix.lower() in SCORE_SUFFIXES
+    music = read_score(path) if is_score else read_notes(path)
+    if not music.notes:
+        raise InputError(f"{path}: has no notes")
+    minutes = max(note.end for note in music.notes) / music.bpm
+    if minutes > max_minutes:
+        raise InputError(f"{path}: {minutes:.0f} minutes long; the limit is {max_minutes:g}")
+    return music
+
+
+def read_score(path: str | Path) -> MidiMusic:
+    """Read a score as it sounds: repeats are played, tied notes are one, grace notes left out.
+
+    Args:
+        path: a file that music21 reads.
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    import music21  # seconds to import
+
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # music21 warns of scores that are odd but readable
+            score = music21.converter.parse(str(path), forceSource=True)
+            if isinstance(score, music21.stream.Opus):
+                score = score.scores[0]
+            flat = _as_played(score).stripTies().flatten()
+            return MidiMusic(_notes(flat), _bpm(flat), _metre(score), _key(flat))
+    except Exception as error:  # music21 raises dozens of types for damaged files
+        raise InputError(f"{path}: not a readable score ({one_line(error)})") from None
+
+
+def _as_played(score: Any) -> Any:
+    """Return the score with its repeats written out, or as it is if they are contradictory."""
+    import music21
+
+    try:
+        return score.expandRepeats()
+    except music21.exceptions21.Music21Exception:
+        return score
+
+
+def _notes(flat: Any) -> tuple[Note, ...]:
+    """Return the notes of a flat music21 stream, by start and pitch."""
+    notes = []
+    for element in flat.notes:
+        start, length = float(element.offset), float(element.quarterLength)
+        if length <= 0 or "ChordSymbol" in element.classes:
+            continue
+        for part in getattr(element, "notes", [element]):  # those of a chord have their own volume
+            velocity = part.volume.velocity or element.volume.velocity or _VELOCITY
+            notes += [Note(start, start + length, pitch.midi, velocity) for pitch in part.pitches]
+    return tuple(sorted(notes))
+
+
+def _bpm(flat: Any) -> float:
+    """Return the first tempo in quarter notes per minute; 120 without one."""
+    for mark in flat["MetronomeMark"]:
+        if (bpm := mark.getQuarterBPM()) is not None:
+            return float(bpm)
+    return 120.0
+
+
+def _metre(score: Any) -> Metre | None:
+    """Return the first time signature and the length of the upbeat."""
+    signature = next(iter(score.recurse()["TimeSignature"]), None)
+    if signature is None:
+        return None
+    metre = Metre(signature.numerator, signature.denominator)
+    first = next(iter(score.recurse()["Measure"]), None)
+    if first is None:
+        return metre
+    length = float(first.duration.quarterLength)
+    return metre._replace(upbeat=length if length < metre.bar_beats else 0.0)
+
+
+def _key(flat: Any) -> Key | None:
+    """Return the first key signature; one without a mode is taken for major."""
+    signature = next(iter(flat["KeySignature"]), None)
+    if signature is None:
+        return None
+    mode = getattr(signature, "mode", None)
+    named = signature if mode in ("major", "minor") else signature.asKey("major")
+    return Key(named.tonic.pitchClass, named.mode == "minor")
