@@ -21,7 +21,7 @@ from pianolstm.layers.heads import (
     SamplingParams,
     sample_categorical,
 )
-from pianolstm.piece import Note, notes_to_roll
+from pianolstm.piece import Note
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
 from pianolstm.tonality import Key, estimate_key_of_counts, nearest_shift, relative
 

@@ -8,6 +8,7 @@ Creation and Manipulation of MIDI Data with pretty_midi", ISMIR 2014).
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -109,6 +110,7 @@ class MidiMusic(NamedTuple):
     bpm: float  # the first tempo, in beats (quarter notes) per minute
     metre: Metre | None  # the first time signature, with the upbeat if a shorter bar precedes it
     key: Key | None  # the first key signature
+    beats: float = 0.0  # length: up to the last note's end, or the mark of `roll_to_midi`
 
 
 class NoRollError(InputError):
@@ -223,6 +225,9 @@ def read_notes(path: str | Path, *, by_seconds: bool = False) -> MidiMusic:
         for note, start, end in zip(sequence.notes, starts.tolist(), ends.tolist(), strict=True)
         if start < end
     ]
+    marks = [
+        tick / sequence.ticks_per_beat for tick, text in sequence.texts if text == _END_OF_ROLL
+    ]
     tempo = sequence.tempos[0][1] if sequence.tempos else _DEFAULT_TEMPO
     # A tempo is kept in whole microseconds per beat: 90 becomes 89.99996.
     bpm = _DEFAULT_BPM if by_seconds else round(60_000_000 / tempo, 3)
@@ -232,6 +237,7 @@ def read_notes(path: str | Path, *, by_seconds: bool = False) -> MidiMusic:
         bpm,
         None if by_seconds else _first_metre(sequence),
         keys[0] if keys else None,
+        max([note.end for note in notes] + ([] if by_seconds else marks), default=0.0),
     )
 
 
@@ -483,7 +489,9 @@ def parse_program(text: str) -> int:
     """Parse a General MIDI program.
 
     Args:
-        text: a name such as "Church Organ", in any case, or a number from 0 to 127.
+        text: a name such as "Church Organ", in any case, or a number from 0 to 127. A part of a
+            name from the start of a word on is enough: "Piano" is the first with that word,
+            Acoustic Grand Piano.
 
     Returns:
         Its number.
@@ -495,8 +503,12 @@ def parse_program(text: str) -> int:
     if text.isdecimal() and int(text) < len(names):
         return int(text)
     numbers = {name.lower(): number for number, name in enumerate(names)}
-    if text.strip().lower() in numbers:
-        return numbers[text.strip().lower()]
-    similar = get_close_matches(text.lower(), numbers, cutoff=0.4)
+    wanted = text.strip().lower()
+    if wanted in numbers:
+        return numbers[wanted]
+    for name, number in numbers.items():
+        if wanted and not wanted.isdecimal() and re.search(rf"\b{re.escape(wanted)}", name):
+            return number
+    similar = get_close_matches(wanted, numbers, cutoff=0.4)
     hint = f", such as {' or '.join(names[numbers[name]] for name in similar)}" if similar else ""
     raise InputError(f"--program {text}: give a number from 0 to 127 or a General MIDI name{hint}")

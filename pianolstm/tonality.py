@@ -30,6 +30,15 @@ class Key(NamedTuple):
     tonic: int  # pitch class, 0 = C
     minor: bool
 
+    @property
+    def mode(self) -> str:
+        """Return "major" or "minor"."""
+        return "minor" if self.minor else "major"
+
+    def transpose(self, semitones: int) -> "Key":
+        """Return the key so many semitones higher."""
+        return Key((self.tonic + semitones) % 12, self.minor)
+
     def __str__(self) -> str:
         """Return "Eb" for E flat major, "Ebm" for E flat minor."""
         return KEY_NAMES[self.tonic] + "m" * self.minor
@@ -112,7 +121,7 @@ def _bonus(key: Key, signature: Key | None) -> float:
 
 def relative(key: Key) -> Key:
     """Return the key of the other mode with the same signature: Am for C, C for Am."""
-    return Key((key.tonic + (3 if key.minor else -3)) % 12, not key.minor)
+    return key.transpose(3 if key.minor else -3)._replace(minor=not key.minor)
 
 
 def nearest_shift(source: int, target: int) -> int:

@@ -32,7 +32,7 @@ def read_music(path: str | Path, max_minutes: float = math.inf) -> MidiMusic:
     music = read_score(path) if is_score else read_notes(path)
     if not music.notes:
         raise InputError(f"{path}: has no notes")
-    minutes = max(note.end for note in music.notes) / music.bpm
+    minutes = music.beats / music.bpm
     if minutes > max_minutes:
         raise InputError(f"{path}: {minutes:.0f} minutes long; the limit is {max_minutes:g}")
     return music
@@ -58,7 +58,8 @@ def read_score(path: str | Path) -> MidiMusic:
             if isinstance(score, music21.stream.Opus):
                 score = score.scores[0]
             flat = _as_played(score).stripTies().flatten()
-            return MidiMusic(_notes(flat), _bpm(flat), _metre(score), _key(flat))
+            beats = float(flat.highestTime)
+            return MidiMusic(_notes(flat), _bpm(flat), _metre(score), _key(flat), beats)
     except Exception as error:  # music21 raises dozens of types for damaged files
         raise InputError(f"{path}: not a readable score ({one_line(error)})") from None
 

@@ -9,11 +9,12 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pretty_midi
 
 from pianolstm.files import InputError, atomic_write, read_json, write_json
 from pianolstm.metrics.diagnostics import Diagnostics, diagnose
@@ -22,7 +23,9 @@ from pianolstm.outputs.audio import SAMPLE_RATE, synthesize
 from pianolstm.outputs.musicxml import write_musicxml
 from pianolstm.outputs.page import Sample, write_page
 from pianolstm.outputs.plots import plot_roll
+from pianolstm.piece import Piece
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
+from pianolstm.tonality import transpose
 
 FORMATS = ("mid", "wav", "png", "musicxml")
 
@@ -44,11 +47,11 @@ class Origin:
         return folder / f"sample-{self.seed}-{index}"
 
 
-def write_samples(rolls: Sequence[np.ndarray], folder: Path, origin: Origin) -> list[Diagnostics]:
+def write_samples(pieces: Sequence[Piece], folder: Path, origin: Origin) -> list[Diagnostics]:
     """Write each sample in the formats of `origin`, with a .json record.
 
     Args:
-        rolls: the samples, (T, 88) bool each.
+        pieces: the samples.
         folder: the folder to write to; it is created if missing.
         origin: how the samples were made.
 
@@ -60,9 +63,15 @@ def write_samples(rolls: Sequence[np.ndarray], folder: Path, origin: Origin) -> 
     """
     all_diagnostics = []
     sha256 = hashlib.sha256(origin.weights.read_bytes()).hexdigest()
-    for index, roll in enumerate(rolls, start=1):
-        stem, diagnostics = origin.stem(folder, index), diagnose(roll, origin.known)
-        _write_formats(stem, roll, index, origin)
+    for index, piece in enumerate(pieces, start=1):
+        roll = piece.sounding()
+        stem = origin.stem(folder, index)
+        # The training pieces are at the model's pitch, so copies are looked for there.
+        diagnostics = replace(
+            diagnose(roll),
+            copied_share=diagnose(transpose(roll, -piece.shift), origin.known).copied_share,
+        )
+        _write_formats(stem, piece, index, origin)
         notes = roll_to_notes(roll)
         write_json(
             Path(f"{stem}.json"),
@@ -71,7 +80,7 @@ def write_samples(rolls: Sequence[np.ndarray], folder: Path, origin: Origin) -> 
                 "tune": index,
                 "weights": {"file": origin.weights.name, "sha256": sha256},
                 "trained_on": {name: origin.metadata[name] for name in ("dataset", "fingerprint")},
-                "settings": dict(origin.settings),
+                "settings": dict(origin.settings) | {"bpm": piece.bpm},
                 "frame_beats": origin.metadata["frame_beats"],
                 "diagnostics": {
                     # JSON has no NaN.
@@ -88,15 +97,24 @@ def write_samples(rolls: Sequence[np.ndarray], folder: Path, origin: Origin) -> 
     return all_diagnostics
 
 
-def _write_formats(stem: Path, roll: np.ndarray, index: int, origin: Origin) -> None:
+def _write_formats(stem: Path, piece: Piece, index: int, origin: Origin) -> None:
     """Write one sample in each of the formats."""
-    settings, frame_beats = origin.settings, origin.metadata["frame_beats"]
-    bpm, title = (
-        settings["bpm"],
-        f"{origin.metadata['dataset']}, seed {origin.seed}, sample {index}",
-    )
+    settings, frame_beats, roll = origin.settings, piece.frame_beats, piece.sounding()
+    bpm, title = piece.bpm, f"{origin.metadata['dataset']}, seed {origin.seed}, sample {index}"
     program = parse_program(settings["program"])
-    midi = roll_to_midi(roll, frame_beats, bpm, settings["velocity"], program)
+    midi = roll_to_midi(piece.roll, frame_beats, bpm, settings["velocity"], program)
+    if piece.given:
+        given = pretty_midi.Instrument(program, name="given")
+        for note in piece.given:
+            start, end = note.start * 60 / bpm, note.end * 60 / bpm
+            given.notes.append(pretty_midi.Note(note.velocity, note.pitch, start, end))
+        midi.instruments.append(given)
+    if piece.metre:
+        metre = pretty_midi.TimeSignature(piece.metre.numerator, piece.metre.denominator, 0)
+        midi.time_signature_changes.append(metre)
+    if piece.key:
+        number = piece.key.tonic + 12 * piece.key.minor
+        midi.key_signature_changes.append(pretty_midi.KeySignature(number, 0))
 
     def write_wav(path: Path) -> None:
         import scipy.io.wavfile  # a quarter of a second to import, which would delay every start
