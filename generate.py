@@ -77,7 +77,7 @@ NOISE_FRAMES = 16  # frames whose random numbers are drawn at once
 DEFAULT_BPM = 120.0  # where neither --bpm nor a given file has one
 # Candidates for --key are sampled so many at once, so many times. Of 64 pieces of Nottingham, about
 # 5 are in C minor.
-CANDIDATES = 16
+CANDIDATES = 32
 CANDIDATE_ROUNDS = 4
 GIVEN_FILES = ("continue_from", "harmonize", "melody_over")  # settings of PlaySettings
 
@@ -389,7 +389,7 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
         piece=piece,
         primer=heard,
         shift=None if in_any_key else plan.shift,
-        wanted=None if wanted is None else moves.key,
+        wanted=moves.key if wanted is not None or given.name == "continue_from" else None,
         max_hold=math.ceil(settings.max_hold / frame_beats),
     )
 

@@ -138,7 +138,7 @@ def line_to_roll(notes: Sequence[Note], frame_beats: float, frames: int) -> np.n
 
 def frames_to_hold(beats: float, frame_beats: float) -> int:
     """Return the number of frames of given music; an end slightly late adds none."""
-    return max(1, int(np.ceil(beats / frame_beats - 0.25)))
+    return max(1 if beats else 0, int(np.ceil(beats / frame_beats - 0.25)))
 
 
 class Unheard(NamedTuple):
