@@ -49,6 +49,7 @@ class Piece:
     key: Key | None = None  # None = to be estimated
     given: tuple[Note, ...] = ()  # the user's own notes, unchanged
     title: str = ""
+    four_voices: bool = False  # soprano, alto, tenor, bass, as in chorales; else melody and chords
 
     @property
     def beats(self) -> float:
