@@ -42,7 +42,7 @@ from pianolstm.conditioning import (
     unheard_onsets,
 )
 from pianolstm.files import InputError, make_folder
-from pianolstm.inputs.datasets import IN_C, NAMED_SETS, octave_shift
+from pianolstm.inputs.datasets import CHORALES, IN_C, NAMED_SETS, octave_shift
 from pianolstm.inputs.scores import read_music
 from pianolstm.layers.heads import (
     MIN_TEMPERATURE,
@@ -51,6 +51,7 @@ from pianolstm.layers.heads import (
     SamplingParams,
 )
 from pianolstm.metrics.copying import window_hashes
+from pianolstm.metre import estimate_metre
 from pianolstm.midi import parse_program
 from pianolstm.outputs.audio import find_soundfont
 from pianolstm.outputs.samples import Origin, parse_formats, write_index, write_samples
@@ -351,6 +352,7 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
         metre=given.metre,
         key=moves.key if wanted is not None else given.signature or moves.key,
         given=transpose_notes(given.notes, moves.given),
+        four_voices=dataset in CHORALES,
     )
     if settings.metre is not None:
         metre = _parse("--metre", parse_metre, settings.metre)
@@ -448,13 +450,17 @@ def read_given(settings: SampleSettings, play: PlaySettings) -> Given:
             music = read_music(value, DataSettings.max_minutes)
         except InputError as error:
             raise InputError(f"--{name} {error}") from None
+        metre = music.metre
+        if metre is not None and not metre.upbeat:  # a MIDI file seldom says that it has one
+            signature = (metre.numerator, metre.denominator)
+            metre = estimate_metre([note[:3] for note in music.notes], signature)
         given = Given(
             name,
             flag,
             music.notes,
             music.beats,
             music.bpm,
-            music.metre,
+            metre,
             music.key,
             find_key(music.notes, music.key),
         )

@@ -9,9 +9,10 @@ Creation and Manipulation of MIDI Data with pretty_midi", ISMIR 2014).
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,12 +20,14 @@ import numpy as np
 import pretty_midi
 
 from pianolstm.files import InputError
-from pianolstm.piece import Metre, Note
+from pianolstm.parts import Part, complete, generated_notes, split_parts
+from pianolstm.piece import Metre, Note, Piece
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
 from pianolstm.smf import MidiError, Sequence, read_smf
 from pianolstm.tonality import Key
 
 _TICKS_PER_BEAT = 480
+_MAX_TICKS_PER_BEAT = 2**15 - 1  # of the file format
 _MAX_BYTES = 2**23  # of one MIDI file: about a million notes
 _MAX_FRAMES = 200_000  # of one MIDI file: a day of eighth notes at 70 beats a minute
 _END_OF_ROLL = b"end of roll"  # the text event that marks the end, so that final silence is kept
@@ -483,6 +486,91 @@ def roll_to_midi(
     midi.instruments.append(instrument)
     midi.text_events.append(pretty_midi.Text(_END_OF_ROLL.decode(), end_of_roll))
     return midi
+
+
+def piece_to_midi(piece: Piece, velocity: int = 80, program: int = 0) -> pretty_midi.PrettyMIDI:
+    """Convert a piece to MIDI: a track for each part, tempo, time and key signature.
+
+    The generated notes are split into melody and chords, or soprano, alto, tenor and bass. Given
+    notes are on a track of their own, exactly as they were given: their times are ticks of the
+    file. With an upbeat, the first bar has a time signature of its own, as short as the upbeat.
+    `midi_to_roll` reads the generated and the given notes back.
+
+    Args:
+        piece: the piece; metre and key are estimated where they are None.
+        velocity: velocity of the generated notes, 1 to 127.
+        program: General MIDI program of all tracks, 0 to 127; 0 = grand piano.
+    """
+    piece = complete(piece)
+    resolution = _find_resolution(piece)
+    midi = pretty_midi.PrettyMIDI(resolution=resolution, initial_tempo=piece.bpm)
+
+    def seconds(beats: float) -> float:
+        return float(midi.tick_to_time(round(beats * resolution)))
+
+    # The last time comes first: pretty_midi's table of times then grows only once.
+    end = seconds(piece.beats)
+    if piece.metre is not None:
+        for numerator, denominator, start in _time_signatures(piece.metre):
+            change = pretty_midi.TimeSignature(numerator, denominator, seconds(start))
+            midi.time_signature_changes.append(change)
+    if piece.key is not None:
+        number = piece.key.tonic + 12 * piece.key.minor
+        midi.key_signature_changes.append(pretty_midi.KeySignature(number, 0))
+    parts = split_parts(generated_notes(piece, velocity), four_voices=piece.four_voices)
+    for part in [*_given_parts(piece.given), *parts]:
+        if part.notes:
+            track = pretty_midi.Instrument(program, name=part.name)
+            for note in part.notes:
+                start = seconds(note.start)
+                stop = seconds(max(note.end, note.start + 1 / resolution))  # a tick at least
+                track.notes.append(pretty_midi.Note(note.velocity, note.pitch, start, stop))
+            midi.instruments.append(track)
+    midi.text_events.append(pretty_midi.Text(_END_OF_ROLL.decode(), end))
+    return midi
+
+
+def _given_parts(notes: Iterable[Note]) -> list[Part]:
+    """Return given notes as one part, or as more where notes of one pitch overlap.
+
+    A track can't tell which of two overlapping notes of one pitch ends first.
+    """
+    parts: list[Part] = []
+    ends: list[dict[int, float]] = []  # of each part: the end of the last note of each pitch
+    for note in sorted(notes):
+        free = [i for i, last in enumerate(ends) if last.get(note.pitch, -1) <= note.start]
+        if not free:
+            parts.append(Part(f"Given {len(parts) + 1}" if parts else "Given", []))
+            ends.append({})
+        index = free[0] if free else len(parts) - 1
+        parts[index].notes.append(note)
+        ends[index][note.pitch] = note.end
+    return parts
+
+
+def _find_resolution(piece: Piece) -> int:
+    """Return the ticks per beat: as few as give all given times exactly, if a file can have them.
+
+    A multiple of 480; 480 if more than a MIDI file's 32,767 ticks would be needed.
+    """
+    resolution = _TICKS_PER_BEAT
+    for time in {time for note in piece.given for time in note[:2]}:
+        resolution = math.lcm(resolution, Fraction(time).limit_denominator(10_080).denominator)
+        if resolution > _MAX_TICKS_PER_BEAT:
+            return _TICKS_PER_BEAT
+    return resolution
+
+
+def _time_signatures(metre: Metre) -> list[tuple[int, int, float]]:
+    """Return numerator, denominator and beat of each time signature of a piece."""
+    signatures = [(metre.numerator, metre.denominator, metre.upbeat)]
+    if metre.upbeat > 0:
+        upbeat = Fraction(metre.upbeat / 4).limit_denominator(64)
+        # The note values of the metre are preferred: 2/4 rather than 1/2.
+        denominator = max(metre.denominator, 1 << (upbeat.denominator - 1).bit_length())
+        numerator = max(1, round(upbeat * denominator))
+        signatures.insert(0, (numerator, denominator, 0.0))
+    return signatures
 
 
 def parse_program(text: str) -> int:

@@ -64,6 +64,7 @@ class Piece:
     key: Key | None = None  # None = to be estimated
     given: tuple[Note, ...] = ()  # the user's own notes, unchanged
     title: str = ""
+    four_voices: bool = False  # soprano, alto, tenor, bass, as in chorales; else melody and chords
     shift: int = 0  # semitones by which `roll` is above what the model sampled
     remarks: tuple[str, ...] = ()  # one line each on what the model could not do as asked
 
@@ -72,12 +73,6 @@ class Piece:
         """Length in beats: of the roll, or up to the end of the last given note."""
         ends = [note.end for note in self.given]
         return max([len(self.roll) * self.frame_beats, *ends])
-
-    def sounding(self) -> np.ndarray:
-        """Return all that sounds, given notes included, on the model's grid, (T, 88) bool."""
-        given = notes_to_roll(self.given, self.frame_beats, len(self.roll))
-        given[: len(self.roll)] |= self.roll
-        return given
 
 
 def notes_to_roll(notes: Iterable[Note], frame_beats: float, frames: int = 0) -> np.ndarray:

@@ -107,6 +107,8 @@ NAMED_SETS = {
 }
 IN_C = ("nottingham", "jsb", "musedata", "piano_midi")  # whose pieces are all in C major or C minor
 
+CHORALES = ("jsb", "chorales")  # whose pieces have four voices
+
 
 def octave_shift(name: str) -> int:
     """Return by how many semitones a data set lies above the pitch of its music: 12 for jsb.

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pretty_midi
 
 from pianolstm.files import InputError, atomic_write, read_json, write_json
 from pianolstm.metrics.diagnostics import Diagnostics, diagnose
-from pianolstm.midi import parse_program, roll_to_midi, roll_to_notes
+from pianolstm.midi import parse_program, piece_to_midi, roll_to_notes
 from pianolstm.outputs.audio import SAMPLE_RATE, synthesize
 from pianolstm.outputs.musicxml import write_musicxml
 from pianolstm.outputs.page import Sample, write_page
 from pianolstm.outputs.plots import plot_roll
+from pianolstm.parts import whole_roll
 from pianolstm.piece import Piece
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
 from pianolstm.tonality import transpose
@@ -64,7 +64,7 @@ def write_samples(pieces: Sequence[Piece], folder: Path, origin: Origin) -> list
     all_diagnostics = []
     sha256 = hashlib.sha256(origin.weights.read_bytes()).hexdigest()
     for index, piece in enumerate(pieces, start=1):
-        roll = piece.sounding()
+        roll = whole_roll(piece)
         stem = origin.stem(folder, index)
         # The training pieces are at the model's pitch, so copies are looked for there.
         diagnostics = replace(
@@ -99,22 +99,10 @@ def write_samples(pieces: Sequence[Piece], folder: Path, origin: Origin) -> list
 
 def _write_formats(stem: Path, piece: Piece, index: int, origin: Origin) -> None:
     """Write one sample in each of the formats."""
-    settings, frame_beats, roll = origin.settings, piece.frame_beats, piece.sounding()
+    settings, frame_beats, roll = origin.settings, piece.frame_beats, whole_roll(piece)
     bpm, title = piece.bpm, f"{origin.metadata['dataset']}, seed {origin.seed}, sample {index}"
     program = parse_program(settings["program"])
-    midi = roll_to_midi(piece.roll, frame_beats, bpm, settings["velocity"], program)
-    if piece.given:
-        given = pretty_midi.Instrument(program, name="given")
-        for note in piece.given:
-            start, end = note.start * 60 / bpm, note.end * 60 / bpm
-            given.notes.append(pretty_midi.Note(note.velocity, note.pitch, start, end))
-        midi.instruments.append(given)
-    if piece.metre:
-        metre = pretty_midi.TimeSignature(piece.metre.numerator, piece.metre.denominator, 0)
-        midi.time_signature_changes.append(metre)
-    if piece.key:
-        number = piece.key.tonic + 12 * piece.key.minor
-        midi.key_signature_changes.append(pretty_midi.KeySignature(number, 0))
+    midi = piece_to_midi(piece, settings["velocity"], program)
 
     def write_wav(path: Path) -> None:
         import scipy.io.wavfile  # a quarter of a second to import, which would delay every start
