@@ -20,7 +20,7 @@ import pretty_midi
 from pianolstm.files import InputError
 from pianolstm.piece import Metre, Note
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
-from pianolstm.smf import MidiError, Sequence, read_smf
+from pianolstm.smf import MidiError, Sequence, SmpteError, read_smf
 from pianolstm.tonality import Key
 
 _TICKS_PER_BEAT = 480
@@ -262,6 +262,8 @@ def _read_sequences(path: str | Path) -> list[Sequence]:
         raise UnreadableError(f"{path}: can't be read ({words})") from None
     try:
         return read_smf(data)
+    except SmpteError as error:
+        raise NoRollError(f"{path}: {error}", "time in SMPTE frames", MidiAccount()) from None
     except MidiError as error:
         raise InputError(f"{path}: {error}") from None
 

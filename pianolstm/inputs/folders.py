@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,60 +120,55 @@ def find_splits(folder: Path, files: Sequence[Path]) -> Layout:
     Raises:
         InputError: some but not all of the three folders are there, or they are of several sets.
     """
-    roots: dict[Path, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    outside: list[Path] = []
+    roots: dict[Path, dict[Path, str]] = defaultdict(dict)  # {parent of splits: {file: split}}
+    lone: dict[Path, set[Path]] = defaultdict(set)  # {parent of splits: folders of splits}
     for path in files:
         parts = path.relative_to(folder).parts[:-1]
         depth = next((i for i, part in enumerate(parts) if part.lower() in SPLIT_FOLDERS), None)
-        if depth is None:
-            outside.append(path)
-        else:
-            split = SPLIT_FOLDERS[parts[depth].lower()]
-            roots[folder.joinpath(*parts[:depth])][split].append(path)
-    sets = {root for root, splits in roots.items() if root == folder or len(splits) > 1}
+        if depth is not None:
+            root = folder.joinpath(*parts[:depth])
+            roots[root][path] = SPLIT_FOLDERS[parts[depth].lower()]
+            lone[root].add(Path(*parts[: depth + 1]))
+    # A folder further down that is named test, alone, need not be a split.
+    sets = sorted(r for r, found in roots.items() if r == folder or len({*found.values()}) > 1)
     if not sets:
-        names = sorted(
-            {_split_folder(path, folder) for s in roots.values() for p in s.values() for path in p}
-        )
+        names = sorted(name for found in lone.values() for name in found)
         remarks = [f"{folder}: {name}/ is read like any other folder" for name in names]
         return Layout(list(files), None, remarks)
-    root = folder if folder in sets else min(sets)
-    beside = sorted(
-        {*outside, *(p for r in roots if r != root for s in roots[r].values() for p in s)}
-    )
-    if root != folder and (beside or len(sets) > 1):
-        also = f"and {len(beside):,} files are not in it ({first_names(beside, folder)})"
+    root = folder if folder in sets else sets[0]
+    found = roots[root]
+    beside = [path for path in files if path not in found]
+    if len(sets) > 1 and root != folder:
+        several = ", ".join(f"{path.relative_to(folder)}/" for path in sets[:_NAMED])
         raise InputError(
-            f"{folder}: {root.relative_to(folder)}/ has folders {_names(roots[root])} of its own,"
-            f" {also}; name one set: --data {root}"
+            f"{folder}: {len(sets)} sets with splits of their own ({several}); name one of them:"
+            f" --data {root}"
         )
-    if missing := [split for split in SPLITS if split not in roots[root]]:
+    if root != folder and beside:
         raise InputError(
-            f"{root}: has music in {_names(roots[root])} but none in {_names(missing)}; give all"
-            " three or none"
+            f"{folder}: {root.relative_to(folder)}/ has splits of its own, {_names(found)},"
+            f" but there is more beside it ({first_names(beside, folder)}); name it: --data {root}"
+        )
+    if missing := set(SPLITS) - set(found.values()):
+        raise InputError(
+            f"{root}: has music in {_names(found)} but none in {_names(missing)}; give all three or"
+            " none"
         )
     remarks = []
     if root != folder:
         remarks.append(f"{folder}: the splits are those of {root.relative_to(folder)}/")
     if beside:
         remarks.append(
-            f"{folder}: {len(beside):,} files left out, in none of train/ valid/ test/:"
-            f" {first_names(beside, folder)}"
+            f"{folder}: left out, in none of train/ valid/ test/: {first_names(beside, folder)}"
         )
-    of_file = {path: split for split, paths in roots[root].items() for path in paths}
-    used = [path for path in files if path in of_file]
-    return Layout(used, [of_file[path] for path in used], remarks)
+    used = [path for path in files if path in found]
+    return Layout(used, [found[path] for path in used], remarks)
 
 
-def _split_folder(path: Path, folder: Path) -> Path:
-    """Return the outermost folder of a file that is named as a split, relative to `folder`."""
-    parts = path.relative_to(folder).parts
-    depth = next(i for i, part in enumerate(parts) if part.lower() in SPLIT_FOLDERS)
-    return Path(*parts[: depth + 1])
-
-
-def _names(splits: Sequence[str] | dict[str, list[Path]]) -> str:
-    return " ".join(f"{split}/" for split in SPLITS if split in splits)
+def _names(splits: Collection[str] | dict[Path, str]) -> str:
+    """Return the names of splits, as folders, in order."""
+    names = splits.values() if isinstance(splits, dict) else splits
+    return " ".join(f"{split}/" for split in SPLITS if split in names)
 
 
 # ---- splits by content ---------------------------------------------------------------------------
