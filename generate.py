@@ -43,7 +43,7 @@ from pianolstm.conditioning import (
 )
 from pianolstm.files import InputError, make_folder
 from pianolstm.inputs.datasets import CHORALES, IN_C, NAMED_SETS, octave_shift
-from pianolstm.inputs.scores import read_music
+from pianolstm.inputs.music import read_music
 from pianolstm.layers.heads import (
     MIN_TEMPERATURE,
     UNIFORMS_PER_FRAME,
