@@ -38,7 +38,7 @@ def extremes() -> Iterator[str]:
                     yield f"--{field.name}={choice}"
 
 
-@forms(16, 507)
+@forms(12, 507)
 def test_extreme_flags_alone_and_in_pairs_train_or_are_refused(
     count: int, finished_run: FinishedRun, tmp_path: Path
 ) -> None:

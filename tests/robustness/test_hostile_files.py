@@ -210,7 +210,7 @@ def good_midi(folder: Path, count: int) -> list[bytes]:
     return contents
 
 
-@forms(420, 6020)
+@forms(220, 6020)
 def test_damaged_and_unusual_midi_is_read_or_refused(count: int, tmp_path: Path) -> None:
     damaged = mutants(good_midi(tmp_path, 6), np.random.default_rng(3))
     assert not failures(
