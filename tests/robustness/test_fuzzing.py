@@ -44,7 +44,7 @@ def fuzz(reader: Callable[[Path], Any], originals: list[bytes], path: Path, coun
     assert tried == count
 
 
-@forms(300, 4000)
+@forms(300, 44_740)
 def test_a_fuzzed_pickle_is_read_or_refused(count: int, tmp_path: Path) -> None:
     pieces = {split: [[(60, 64), (), (62,)]] * 2 for split in SPLITS}
     originals = [pickle.dumps(pieces, protocol) for protocol in range(6)]
@@ -56,7 +56,7 @@ def test_a_fuzzed_pickle_is_read_or_refused(count: int, tmp_path: Path) -> None:
     fuzz(read_within_limit, originals, tmp_path / "a.pickle", count)
 
 
-@forms(300, 4000)
+@forms(300, 40_058)
 def test_a_fuzzed_midi_file_is_read_or_refused(
     count: int, finished_run: FinishedRun, tmp_path: Path
 ) -> None:
@@ -65,7 +65,7 @@ def test_a_fuzzed_midi_file_is_read_or_refused(
     fuzz(lambda path: read_midi(path, 0.5), [path.read_bytes()], path, count)
 
 
-@forms(100, 500)
+@forms(100, 5_280)
 def test_fuzzed_weights_are_read_or_refused(
     count: int, finished_run: FinishedRun, tmp_path: Path
 ) -> None:

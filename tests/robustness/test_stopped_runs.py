@@ -37,7 +37,7 @@ def result(folder: Path) -> dict[str, bytes]:
     return {"state": buffer.getvalue()} | {name: (folder / name).read_bytes() for name in names}
 
 
-@forms(2, 6)
+@forms(2, 40)
 def test_a_killed_run_resumes_to_the_same_bytes(
     count: int, finished_run: FinishedRun, tmp_path: Path
 ) -> None:
@@ -59,7 +59,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(
         assert not list(folder.rglob("*.tmp"))
 
 
-@forms(2, 4)
+@forms(2, 20)
 def test_a_signal_ends_a_run_within_five_seconds_with_all_saved(
     count: int, finished_run: FinishedRun, tmp_path: Path
 ) -> None:
