@@ -11,7 +11,7 @@ it, and then read by the model (RNN-NADE, Boulanger-Lewandowski et al. 2012).
 import math
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -242,9 +242,9 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
         raise InputError(f"{', '.join(flags)}: give only one of them")
     frame_beats = model.metadata["frame_beats"]
     params, head = sampling_params(settings), model.head
-    primer = read_primer(settings, frame_beats, model.metadata["dataset"])
+    primer = read_primer(settings, frame_beats, model.metadata["dataset"], model.metadata)
     if play.continue_from is not None:
-        roll = _read("--continue_from", play.continue_from, frame_beats)
+        roll = _read("--continue_from", play.continue_from, frame_beats, model.metadata)
         primer = primer._replace(roll=roll)
     if play.harmonize is not None:
         if not isinstance(head, ChordHead):
@@ -266,13 +266,16 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
     )
 
 
-def read_primer(settings: SampleSettings, frame_beats: float, dataset: str) -> Primer:
+def read_primer(
+    settings: SampleSettings, frame_beats: float, dataset: str, reading: Mapping[str, Any]
+) -> Primer:
     """Return the primer of the flags --primer_notes and --primer_midi; no frames without either.
 
     Args:
         settings: the flags.
         frame_beats: length of the model's frame in beats.
         dataset: the model's training data.
+        reading: how its MIDI files were read, as `read_music` takes it.
 
     Raises:
         InputError: both flags are given, a file can't be read, or --key or --program is wrong.
@@ -285,7 +288,7 @@ def read_primer(settings: SampleSettings, frame_beats: float, dataset: str) -> P
         roll = parse_chords(settings.primer_notes or "", max(1, round(1 / frame_beats)))
         normalize = False  # a few chords do not establish a key
     else:
-        roll = _read("--primer_midi", settings.primer_midi, frame_beats)
+        roll = _read("--primer_midi", settings.primer_midi, frame_beats, reading)
         roll = roll[: max(1, round(settings.primer_beats / frame_beats))]
     return to_model_key(roll, dataset, in_c=dataset in IN_C, normalize=normalize, key=settings.key)
 
@@ -294,7 +297,7 @@ def _given_music(flag: str, path: str, model: PianoLSTM, settings: SampleSetting
     """Return the roll of a MIDI file in the model's key, and the shift of the result."""
     dataset = model.metadata["dataset"]
     return to_model_key(
-        _read(flag, path, model.metadata["frame_beats"]),
+        _read(flag, path, model.metadata["frame_beats"], model.metadata),
         dataset,
         in_c=dataset in IN_C,
         normalize=settings.normalize_key,
@@ -302,8 +305,12 @@ def _given_music(flag: str, path: str, model: PianoLSTM, settings: SampleSetting
     )
 
 
-def _read(flag: str, path: str, frame_beats: float) -> np.ndarray:
-    return read_music(flag, path, frame_beats, DataSettings.max_minutes)
+def _read(flag: str, path: str, frame_beats: float, reading: Mapping[str, Any]) -> np.ndarray:
+    """Return the roll of a MIDI file, and print on stderr what was left out of it."""
+    roll, remarks = read_music(flag, path, frame_beats, DataSettings.max_minutes, reading)
+    for remark in remarks:
+        print(remark, file=sys.stderr)
+    return roll
 
 
 def sampling_params(settings: SampleSettings) -> SamplingParams:

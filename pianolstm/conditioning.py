@@ -5,9 +5,9 @@ the model generates is transposed back.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pretty_midi
@@ -22,9 +22,11 @@ from pianolstm.layers.heads import (
     SamplingParams,
     sample_categorical,
 )
-from pianolstm.midi import midi_to_roll
+from pianolstm.midi import ReadOptions, read_midi
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
 from pianolstm.tonality import estimate_key, nearest_shift, parse_key, transpose
+
+_READING = ("frame_seconds", "min_frames", "sustain")  # entries of a model's metadata
 
 # Samples the frame at time t: vectors (B, H), uniforms (B, P + 1), t -> (B, P) of 0 and 1.
 FrameSampler = Callable[[Tensor, Tensor, int], Tensor]
@@ -40,16 +42,37 @@ class Primer(NamedTuple):
     shift_back: int  # semitones to transpose the result by
 
 
-def read_music(flag: str, path: str | Path, frame_beats: float, max_minutes: float) -> np.ndarray:
-    """Return the roll of a MIDI file that the user gave to a flag, (T, 88) bool.
+def read_music(
+    flag: str,
+    path: str | Path,
+    frame_beats: float,
+    max_minutes: float,
+    reading: Mapping[str, Any],
+) -> tuple[np.ndarray, list[str]]:
+    """Read a MIDI file that the user gave to a flag.
+
+    Args:
+        flag: the flag, for messages.
+        path: the file.
+        frame_beats: length of the model's frame in beats.
+        max_minutes: the longest duration that is accepted, in minutes.
+        reading: how the model's training files were read: `frame_seconds`, `min_frames` and
+            `sustain`, where they differ from the default; other entries of a model's metadata are
+            ignored.
+
+    Returns:
+        The roll, (T, 88) bool, and remarks on what was left out of it, one line each.
 
     Raises:
         InputError: it can't be read; the message names the flag.
     """
+    options = ReadOptions(frame_beats, max_minutes=max_minutes)
+    options = options._replace(**{k: v for k, v in reading.items() if k in _READING})
     try:
-        return midi_to_roll(path, frame_beats, max_minutes)[0]
+        roll, account = read_midi(path, **options._asdict())
     except InputError as error:
         raise InputError(f"{flag} {error}") from None
+    return roll, [f"{flag} {path}: {remark}" for remark in account.remarks(options)]
 
 
 def to_model_key(

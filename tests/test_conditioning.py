@@ -129,15 +129,15 @@ def test_a_key_that_can_not_be_reached_is_refused(in_c: bool, key: str, word: st
 
 def test_given_midi_is_read_in_the_frames_of_the_model(tmp_path: Path) -> None:
     roll_to_midi(CADENCE, 0.5).write(str(tmp_path / "a.mid"))
-    assert np.array_equal(read_music("--harmonize", tmp_path / "a.mid", 0.5, 1), CADENCE)
-    assert len(read_music("--harmonize", tmp_path / "a.mid", 0.25, 1)) == 2 * len(CADENCE)
+    assert np.array_equal(read_music("--harmonize", tmp_path / "a.mid", 0.5, 1, {})[0], CADENCE)
+    assert len(read_music("--harmonize", tmp_path / "a.mid", 0.25, 1, {})[0]) == 2 * len(CADENCE)
 
 
 def test_given_midi_that_can_not_be_read_is_named_with_its_flag(tmp_path: Path) -> None:
     (tmp_path / "no.mid").write_bytes(b"no MIDI")
     for name in ("no.mid", "missing.mid"):
         with pytest.raises(InputError, match=rf"^--harmonize [^\n]*{name}"):
-            read_music("--harmonize", tmp_path / name, 0.5, 1)
+            read_music("--harmonize", tmp_path / name, 0.5, 1, {})
 
 
 # ---- sampling below a melody ---------------------------------------------------------------------

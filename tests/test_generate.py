@@ -35,7 +35,7 @@ from pianolstm.layers.heads import (
     SamplingParams,
 )
 from pianolstm.metrics.diagnostics import longest_hold
-from pianolstm.midi import midi_to_roll, roll_to_midi
+from pianolstm.midi import read_midi, roll_to_midi
 from pianolstm.rolls import PITCHES
 from pianolstm.runtime import make_generators
 from pianolstm.tonality import transpose
@@ -263,7 +263,9 @@ def test_the_chord_temperature_is_the_temperature_unless_given() -> None:
 def test_each_primer_chord_lasts_a_beat_and_is_not_transposed(
     frame_beats: float, frames: int
 ) -> None:
-    roll, shift_back = read_primer(SampleSettings(primer_notes="D4 A4"), frame_beats, "nottingham")
+    roll, shift_back = read_primer(
+        SampleSettings(primer_notes="D4 A4"), frame_beats, "nottingham", {}
+    )
     assert steps_of(roll) == [[62]] * frames + [[69]] * frames
     assert shift_back == 0
 
@@ -275,11 +277,11 @@ def test_a_midi_primer_is_cut_to_primer_beats(
     path = tmp_path / "a.mid"
     roll_to_midi(roll_from(*[{60}, {62}] * 4), frame_beats).write(str(path))
     wanted = SampleSettings(primer_midi=str(path), primer_beats=beats)
-    assert len(read_primer(wanted, frame_beats, "nottingham").roll) == frames
+    assert len(read_primer(wanted, frame_beats, "nottingham", {}).roll) == frames
 
 
 def test_without_flags_the_primer_is_empty() -> None:
-    roll, shift_back = read_primer(SampleSettings(), 0.5, "nottingham")
+    roll, shift_back = read_primer(SampleSettings(), 0.5, "nottingham", {})
     assert roll.shape == (0, PITCHES)
     assert shift_back == 0
 
@@ -423,7 +425,7 @@ def test_the_newest_run_is_sampled_into_these_files(
     kinds = ("json", "mid", "png", "wav")
     expected = ["index.html", *[f"sample-7-{i}.{kind}" for i in (1, 2) for kind in kinds]]
     assert names_in(Path("out")) == expected
-    roll, _ = midi_to_roll("out/sample-7-1.mid", frame_beats=0.5)
+    roll, _ = read_midi("out/sample-7-1.mid", frame_beats=0.5)
     assert len(roll) == 12  # 3 seconds of eighth notes at 120 beats a minute
 
 
@@ -441,7 +443,7 @@ def test_the_files_hold_the_rolls_of_sample(run: Path) -> None:
     model = PianoLSTM.load(run)
     wanted = {"num_samples": 2, "beats": 8.0, "primer_notes": "C4", "temperature": 0.8}
     for i, roll in enumerate(sample(model, 7, **wanted), start=1):
-        read, _ = midi_to_roll(f"samples/sample-7-{i}.mid", frame_beats=0.5)
+        read, _ = read_midi(f"samples/sample-7-{i}.mid", frame_beats=0.5)
         assert np.array_equal(read, roll[: len(read)])
         assert not roll[len(read) :].any()
 
