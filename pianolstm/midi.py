@@ -34,7 +34,7 @@ _END_OF_ROLL = b"end of roll"  # the text event that marks the end, so that fina
 _DEFAULT_TEMPO = 500_000  # microseconds per beat of a file without a tempo: 120 beats a minute
 _DEFAULT_BPM = 120.0
 
-# Free performances are told by how their onsets fall between the beats.
+# How onsets fall between the beats shows whether a piece was played freely.
 _DIVISIONS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)  # of a beat, that onsets may gather on
 _ON_BEATS = 0.3  # smallest share; onsets anywhere stay below it with a probability of 99 %
 _MIN_ONSETS = 64  # fewer onsets say nothing

@@ -160,9 +160,10 @@ def _deal_remarks(folder: Path, hashes: Sequence[str], dealt: dict[str, str]) ->
             " are in the split of the other"
         )
     if len(dealt) < len(SPLITS):
+        empty = " and ".join(split for split in SPLITS if split not in dealt.values())
         raise InputError(
-            f"{folder}: {len(dealt)} different pieces; at least {len(SPLITS)} are needed, one for"
-            " each of train, valid and test"
+            f"{folder}: no pieces for {empty}; it has {len(dealt)} different pieces, and"
+            f" {len(SPLITS)} are needed, better many more"
         )
     if len(dealt) < _FEW_PIECES:
         valid, test = (list(dealt.values()).count(split) for split in ("valid", "test"))
