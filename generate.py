@@ -54,6 +54,7 @@ from pianolstm.metre import estimate_metre
 from pianolstm.metrics.copying import window_hashes
 from pianolstm.midi import parse_program
 from pianolstm.outputs.audio import find_soundfont
+from pianolstm.outputs.musicxml import can_engrave
 from pianolstm.outputs.samples import Origin, parse_formats, write_index, write_samples
 from pianolstm.piece import Metre, Note, Piece, notes_to_roll, parse_metre
 from pianolstm.rolls import PITCHES
@@ -650,20 +651,25 @@ def write_pieces(
     for remark in plan.remarks:
         print(remark, file=sys.stderr)
     soundfont, remark = find_soundfont(play.soundfont)
-    if remark:
-        print(f"{remark}; using the built-in sound", file=sys.stderr)
+    formats = parse_formats(play.formats)
+    if remark and "wav" in formats:
+        print(remark, file=sys.stderr)
+    if "svg" in formats and not can_engrave():
+        print("Verovio is not installed, so no .svg: `pip install verovio`", file=sys.stderr)
     given = {name: getattr(play, name) for name in GIVEN_FILES}
     origin = Origin(
         path,
         model.metadata,
         seed,
         asdict(settings) | given,
-        parse_formats(play.formats),
+        formats,
         soundfont,
         training_windows(path, model),
     )
     folder = Path(play.output_dir)
     make_folder(folder)
+    if not play.overwrite:
+        origin = origin.beside(folder)
     stems = [origin.stem(folder, number) for number in range(1, settings.num_samples + 1)]
     for stem in stems:
         existing = [*folder.glob(f"{stem.name}.*")]
