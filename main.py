@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from data import RollDataset, load, training_data
-from generate import plan_piece, read_primer
+from generate import check_settings, plan_piece, read_given
 from model import PianoLSTM, build_model
 from pianolstm import checkpoint
 from pianolstm.cli import Parser, add_flags
@@ -85,6 +85,8 @@ def parse_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]
         parser.error("--preset: not with --resume or --evaluate; a run has its own settings")
     if "" in (flags.resume, flags.evaluate):
         parser.error("--resume, --evaluate: the name is empty")
+    if hasattr(flags, "frame_beats") and hasattr(flags, "frame_seconds"):
+        parser.error("--frame_beats, --frame_seconds: give only one of them")
     return flags, parser
 
 
@@ -124,7 +126,8 @@ def train_run(settings: Settings, flags: argparse.Namespace) -> int:
         if world.is_main:
             _print_remarks(corpus)
             print(corpus_summary(corpus.name, corpus.splits))
-        read_primer(settings.sample, corpus.frame_beats, corpus.name)  # reports a wrong one early
+        check_settings(settings.sample)  # reports what is wrong before the training
+        read_given(settings.sample, PlaySettings(), corpus.reading)
         datasets, corpus = _make_datasets(corpus)
         settings = resolve(settings, flags, corpus, datasets["train"], device)
         baselines = Baselines(datasets["train"].rolls)
@@ -216,6 +219,7 @@ def make_trainer(
         metadata={
             **_identity(corpus),
             "frame_beats": corpus.frame_beats,
+            **corpus.reading,
             "seed": settings.run.seed,
             "train": asdict(settings.train),
         },
@@ -271,13 +275,15 @@ def finish_run(
     table, rows = results_table(results, corpus.name, corpus.published)
     print(table)
     plan = plan_piece(model, settings.sample, PlaySettings())
-    rolls = plan.sample(model, settings.sample, seed, threads=settings.machine.threads)
+    for remark in plan.remarks:
+        print(remark, file=sys.stderr)
+    pieces = plan.sample(model, settings.sample, seed, threads=settings.machine.threads)
     known = window_hashes(datasets["train"].rolls)
     origin = Origin(
         trainer.weights_path, model.metadata, seed, asdict(settings.sample), known=known
     )
     samples = folder / "samples"
-    write_samples(rolls, samples, origin)
+    write_samples(pieces, samples, origin)
     page = write_index(
         folder,
         f"PianoLSTM on {corpus.name}",
