@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data import RollDataset, batches, bucket_by_length, chunks, load, training_data
 from model import PianoLSTM, build_model
 from pianolstm.checkpoint import read_weights, write_weights
+from pianolstm.metrics.form import loop_bounds
 from settings import ModelSettings
 
 PASSES = 5
@@ -89,6 +90,7 @@ def main() -> None:
             " false ends per piece"
         )
     settings = {"model": asdict(model.settings)}
+    metadata["loop_bounds"] = loop_bounds(train.rolls)._asdict()
     metadata = {name: value for name, value in metadata.items() if name != "format"}
     write_weights(flags.weights, best_state, settings | metadata)
 

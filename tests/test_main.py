@@ -100,7 +100,7 @@ def test_every_setting_that_is_given_is_kept_and_reaches_the_model(small_set: Pa
         "max_minutes": 5.0, "embed_dropout": 0.2, "attention_window": 9, "viewpoints": 2,
         "attention_heads": 2, "head_dim": 3, "query_frames": 5, "attention_dropout": 0.3,
         "upper_layers": 1, "transpose_prob": 0.5, "lr_schedule": "onecycle", "warmup_ratio": 0.25,
-        "precision": "bfloat16", "max_hold": 4.0,
+        "precision": "bfloat16",
     }  # fmt: skip
     flags = [f"--{name}={value}" for name, value in given.items()]
     assert call(main, "--data", small_set, "--run_dir=run", "--relative_pitch", *flags) == 0
