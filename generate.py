@@ -11,10 +11,10 @@ it, and then read by the model (RNN-NADE, Boulanger-Lewandowski et al. 2012).
 import math
 import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,25 +23,40 @@ from tqdm import tqdm
 
 from data import load, load_if_present, training_data
 from model import PianoLSTM
-from pianolstm.checkpoint import find_weights
+from pianolstm.checkpoint import PRETRAINED, find_weights
 from pianolstm.cli import Parser, add_flags
 from pianolstm.conditioning import (
     FrameSampler,
-    Primer,
+    find_key,
+    first_beats,
+    frames_to_hold,
     harmonize,
+    highest_notes,
+    line_to_roll,
     melody_over,
-    parse_chords,
-    read_music,
-    to_model_key,
+    parse_notes,
+    plan_transposition,
+    top_line,
+    transpose_notes,
     unconditional,
+    unheard_onsets,
 )
 from pianolstm.files import InputError, make_folder
-from pianolstm.inputs.datasets import IN_C
-from pianolstm.layers.heads import UNIFORMS_PER_FRAME, ChordHead, SamplingParams
+from pianolstm.inputs.datasets import CHORALES, IN_C, NAMED_SETS, octave_shift
+from pianolstm.inputs.music import read_music
+from pianolstm.layers.heads import (
+    MIN_TEMPERATURE,
+    UNIFORMS_PER_FRAME,
+    ChordHead,
+    SamplingParams,
+)
+from pianolstm.metre import estimate_metre
 from pianolstm.metrics.copying import window_hashes
 from pianolstm.midi import parse_program
 from pianolstm.outputs.audio import find_soundfont
+from pianolstm.outputs.musicxml import can_engrave
 from pianolstm.outputs.samples import Origin, parse_formats, write_index, write_samples
+from pianolstm.piece import Metre, Note, Piece, notes_to_roll, parse_metre
 from pianolstm.rolls import PITCHES
 from pianolstm.runtime import (
     choose_device,
@@ -50,11 +65,25 @@ from pianolstm.runtime import (
     run_script,
     sampling_threads,
 )
-from pianolstm.tonality import transpose
+from pianolstm.tonality import (
+    Key,
+    estimate_key,
+    nearest_shift,
+    parse_key,
+    relative,
+    transpose,
+)
 from settings import DataSettings, MachineSettings, PlaySettings, SampleSettings
 
-BEATS_PER_BAR = 4
 NOISE_FRAMES = 16  # frames whose random numbers are drawn at once
+DEFAULT_BPM = 120.0  # where neither --bpm nor a given file has one
+# Candidates for --key are sampled so many at once, so many times. Of 64 pieces of Nottingham, about
+# 5 are in C minor.
+CANDIDATES = 32
+CANDIDATE_ROUNDS = 4
+GIVEN_FILES = ("continue_from", "harmonize", "melody_over")  # settings of PlaySettings
+
+T = TypeVar("T")
 
 
 # ---- sampling ------------------------------------------------------------------------------------
@@ -167,12 +196,10 @@ def sample_rolls(
     return rolls
 
 
-def sample(
-    model: PianoLSTM, seed: int = 0, *, threads: int = 0, **settings: Any
-) -> list[np.ndarray]:
+def sample(model: PianoLSTM, seed: int = 0, *, threads: int = 0, **settings: Any) -> list[Piece]:
     """Sample pieces as generate.py does; the entry point for notebooks.
 
-        [roll] = sample(PianoLSTM.load(), seed=7, num_samples=1, bars=8, temperature=0.9)
+        [piece] = sample(PianoLSTM.load(), seed=7, num_samples=1, bars=8, temperature=0.9)
 
     Args:
         model: a loaded model.
@@ -181,16 +208,22 @@ def sample(
         settings: fields of SampleSettings, `continue_from`, `harmonize` and `melody_over`.
 
     Returns:
-        Rolls, (T, 88) bool each, primer included.
+        The pieces: `roll`, (T, 88) bool, has the generated notes, `given` those of the primer or of
+        another file. What can't be done as asked is printed on stderr.
 
     Raises:
         InputError: a primer or another file can't be used.
         ValueError: a setting is unknown or out of range.
     """
-    names = {"continue_from", "harmonize", "melody_over"} & settings.keys()
-    play = PlaySettings(**{name: settings.pop(name) for name in names})
+    names = set(settings)
+    play = PlaySettings(**{name: settings.pop(name) for name in names & {*GIVEN_FILES}})
     wanted = SampleSettings.from_dict({"num_samples": 1} | settings)
-    return plan_piece(model, wanted, play).sample(model, wanted, seed, threads=threads)
+    plan = plan_piece(model, wanted, play)
+    pieces = plan.sample(model, wanted, seed, threads=threads)
+    remarks = [*without_effect(names, wanted, play), *plan.remarks]
+    for remark in (*remarks, *(remark for piece in pieces for remark in piece.remarks)):
+        print(remark, file=sys.stderr)
+    return pieces
 
 
 # ---- what to sample ------------------------------------------------------------------------------
@@ -200,11 +233,17 @@ def sample(
 class Plan:
     """A piece to sample: what it starts from, its length, and how each frame is sampled."""
 
-    primer: np.ndarray  # (T, 88) bool, in the model's key
+    piece: Piece  # the result before its frames are sampled
+    primer: np.ndarray  # (T, 88) bool, what the model reads first, in its own key
     frames: int  # new frames
     sample_frame: FrameSampler
-    shift_back: int  # semitones to transpose the result by
+    # Semitones to transpose new frames by; None = of each piece by its own key, to that of `piece`.
+    shift: int | None = 0
+    octave: int = 0  # semitones by which the training data lie above the pitch of their music
+    heard: np.ndarray | None = None  # (T, 88) bool, given notes within the new frames
+    wanted: Key | None = None  # key that the new frames are to be in; None = any
     max_hold: int = 0  # frames; 0 = no limit
+    remarks: tuple[str, ...] = ()  # one line each on what can't be done as asked
 
     def sample(
         self,
@@ -213,20 +252,75 @@ class Plan:
         seed: int,
         on_frames: Callable[[int], Any] = lambda count: None,
         threads: int = 0,
-    ) -> list[np.ndarray]:
-        """Return `num_samples` rolls, (T, 88) bool each, in the wanted key."""
-        rolls = sample_rolls(
-            model,
-            self.frames,
-            make_generators(seed, settings.num_samples),
-            self.sample_frame,
-            primer=torch.from_numpy(self.primer),
-            max_hold=self.max_hold,
-            threads=threads,
-            on_frames=on_frames,
-        ).numpy()
-        kept = self.primer if settings.include_primer else self.primer[:0]
-        return [transpose(np.concatenate([kept, roll]), self.shift_back) for roll in rolls]
+    ) -> list[Piece]:
+        """Return `num_samples` pieces.
+
+        With `wanted`, candidates are sampled for each piece until one is in that key: an exact
+        sample from the model's distribution of pieces in the key. Where none is, the first is
+        taken, and the piece's remarks say so.
+        """
+
+        def sample_some(
+            generators: Sequence[torch.Generator], on_frames: Callable[[int], Any]
+        ) -> np.ndarray:
+            rolls = sample_rolls(
+                model,
+                self.frames,
+                generators,
+                self.sample_frame,
+                primer=torch.from_numpy(self.primer),
+                max_hold=self.max_hold,
+                threads=threads,
+                on_frames=on_frames,
+            )
+            return highest_notes(rolls.numpy(), settings.max_polyphony)
+
+        rounds = CANDIDATE_ROUNDS if settings.temperature >= MIN_TEMPERATURE else 0
+        generators, pieces = make_generators(seed, settings.num_samples), []
+        for generator, first in zip(generators, sample_some(generators, on_frames), strict=True):
+            chosen = first
+            for number in range(rounds):
+                if self._is_wanted(chosen):
+                    break
+                # Many side by side take little longer than one.
+                successors = range(2 + number * CANDIDATES, 2 + (number + 1) * CANDIDATES)
+                others = [next_generator(generator, index) for index in successors]
+                candidates = sample_some(others, lambda count: None)
+                chosen = next((roll for roll in candidates if self._is_wanted(roll)), first)
+            pieces.append(self._finish(chosen))
+        return pieces
+
+    def _is_wanted(self, roll: np.ndarray) -> bool:
+        """Return whether new frames will be in the wanted key."""
+        if self.wanted is None:
+            return True
+        key = estimate_key(roll)
+        if key is None or self.shift is None:
+            return key is not None and key.minor == self.wanted.minor
+        return key.transpose(self.shift) == self.wanted
+
+    def _finish(self, roll: np.ndarray) -> Piece:
+        """Return the piece with a roll of new frames."""
+        shift, key, remarks = self.shift, self.piece.key, self.piece.remarks
+        found = estimate_key(roll)
+        if self.wanted and found and (shift is None or not self._is_wanted(roll)):
+            if len(self.primer) and shift is not None:  # it stays at the pitch of the primer
+                nearer = found.transpose(shift)
+                remarks += (f"no candidate stays in {self.wanted}; this one is nearer to {nearer}",)
+            else:
+                key = self.wanted
+                if found.minor != key.minor:
+                    key = relative(key)
+                    remarks += (
+                        f"--key {self.wanted}: no candidate is in {self.wanted.mode}; this one is"
+                        f" in {key}, its relative",
+                    )
+                shift = nearest_shift(found.tonic, key.tonic) - self.octave
+        shift = shift or 0
+        if self.heard is not None:
+            roll = roll & ~self.heard
+        roll = np.concatenate([self.piece.roll, transpose(roll, shift)])
+        return replace(self.piece, roll=roll, shift=shift, key=key, remarks=remarks)
 
 
 def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -> Plan:
@@ -235,82 +329,256 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
     Raises:
         InputError: a given file can't be used, or two flags exclude each other.
     """
-    given = {name: getattr(settings, name) for name in ("primer_notes", "primer_midi")}
-    given |= {n: getattr(play, n) for n in ("continue_from", "harmonize", "melody_over")}
-    flags = [f"--{name}" for name, value in given.items() if value is not None]
-    if len(flags) > 1:
-        raise InputError(f"{', '.join(flags)}: give only one of them")
-    frame_beats = model.metadata["frame_beats"]
-    params, head = sampling_params(settings), model.head
-    primer = read_primer(settings, frame_beats, model.metadata["dataset"], model.metadata)
-    if play.continue_from is not None:
-        roll = _read("--continue_from", play.continue_from, frame_beats, model.metadata)
-        primer = primer._replace(roll=roll)
-    if play.harmonize is not None:
+    wanted, given = check_settings(settings), read_given(settings, play, model.metadata)
+    head, params = model.head, sampling_params(settings)
+    frame_beats, dataset = model.metadata["frame_beats"], model.metadata["dataset"]
+    octave, remarks = octave_shift(dataset), list(given.remarks)
+    moves = plan_transposition(
+        # A few notes establish no key: those of --primer_notes are in --key, or in the model's.
+        given.key if given.is_file else wanted,
+        wanted,
+        in_c=dataset in IN_C and (settings.normalize_key or not given.is_file),
+        octave=octave,
+    )
+    if given.is_file and wanted is not None and moves.key is not None and moves.key != wanted:
+        remarks.append(
+            f"--key {wanted}: {given.flag} is in {moves.key.mode}; it is now in {moves.key}, the"
+            f" relative of {wanted}"
+        )
+    remarks += describe_unheard(given, frame_beats)
+    piece = Piece(
+        roll=np.zeros((0, PITCHES), dtype=bool),
+        frame_beats=frame_beats,
+        bpm=given.bpm if settings.bpm is None else settings.bpm,
+        metre=given.metre,
+        key=moves.key if wanted is not None else given.signature or moves.key,
+        given=transpose_notes(given.notes, moves.given),
+        four_voices=dataset in CHORALES,
+    )
+    if settings.metre is not None:
+        metre = _parse("--metre", parse_metre, settings.metre)
+        upbeat = given.metre.upbeat % metre.bar_beats if given.metre else 0.0
+        piece = replace(piece, metre=metre._replace(upbeat=upbeat))
+    plan = Plan(
+        piece,
+        primer=piece.roll,
+        frames=count_frames(settings, frame_beats, piece),
+        sample_frame=unconditional(head, params),
+        shift=moves.from_model,
+        octave=octave,
+        remarks=tuple(remarks),
+    )
+    length = frames_to_hold(given.beats, frame_beats)
+    if given.name == "harmonize":
         if not isinstance(head, ChordHead):
             raise InputError(
                 "--harmonize: this model has independent Bernoulli outputs; train one without"
                 " --latent_size=0"
             )
-        roll, back = _given_music("--harmonize", play.harmonize, model, settings)
-        return Plan(primer.roll, len(roll), harmonize(roll, head, params), back)
-    if play.melody_over is not None:
-        roll, back = _given_music("--melody_over", play.melody_over, model, settings)
-        return Plan(primer.roll, len(roll), melody_over(roll, head, params), back)
-    return Plan(
-        primer.roll,
-        count_frames(settings, frame_beats),
-        unconditional(head, params),
-        primer.shift_back,
-        math.ceil(settings.max_hold / frame_beats),
+        heard = transpose(line_to_roll(given.notes, frame_beats, length), moves.to_model)
+        sampler = harmonize(heard, head, params)
+        return replace(plan, frames=length, sample_frame=sampler, heard=heard)
+    least = model.metadata.get("min_frames", 0)
+    heard = transpose(notes_to_roll(given.notes, frame_beats, length, least), moves.to_model)
+    if given.name == "melody_over":
+        sampler = melody_over(heard, head, params)
+        return replace(plan, frames=length, sample_frame=sampler, heard=heard)
+    if settings.include_primer:
+        piece = replace(piece, roll=np.zeros_like(heard))
+    else:
+        piece = replace(piece, given=(), metre=_later(piece.metre, length * frame_beats))
+    in_any_key = wanted is not None and not length and dataset not in IN_C
+    return replace(
+        plan,
+        piece=piece,
+        primer=heard,
+        shift=None if in_any_key else plan.shift,
+        wanted=moves.key if wanted is not None or given.name == "continue_from" else None,
+        max_hold=math.ceil(settings.max_hold / frame_beats),
     )
 
 
-def read_primer(
-    settings: SampleSettings, frame_beats: float, dataset: str, reading: Mapping[str, Any]
-) -> Primer:
-    """Return the primer of the flags --primer_notes and --primer_midi; no frames without either.
+def check_settings(settings: SampleSettings) -> Key | None:
+    """Report what is wrong with the texts among the settings, before anything is computed.
 
-    Args:
-        settings: the flags.
-        frame_beats: length of the model's frame in beats.
-        dataset: the model's training data.
-        reading: how its MIDI files were read, as `read_music` takes it.
+    Returns:
+        The wanted key.
 
     Raises:
-        InputError: both flags are given, a file can't be read, or --key or --program is wrong.
+        InputError: --program, --metre or --key is wrong.
     """
-    parse_program(settings.program)  # a wrong one is reported before anything is computed
-    if settings.primer_notes is not None and settings.primer_midi is not None:
-        raise InputError("--primer_notes, --primer_midi: give only one of them")
-    normalize = settings.normalize_key
-    if settings.primer_midi is None:
-        roll = parse_chords(settings.primer_notes or "", max(1, round(1 / frame_beats)))
-        normalize = False  # a few chords do not establish a key
-    else:
-        roll = _read("--primer_midi", settings.primer_midi, frame_beats, reading)
-        roll = roll[: max(1, round(settings.primer_beats / frame_beats))]
-    return to_model_key(roll, dataset, in_c=dataset in IN_C, normalize=normalize, key=settings.key)
+    parse_program(settings.program)
+    if settings.metre is not None:
+        _parse("--metre", parse_metre, settings.metre)
+    return None if settings.key is None else _parse("--key", parse_key, settings.key)
 
 
-def _given_music(flag: str, path: str, model: PianoLSTM, settings: SampleSettings) -> Primer:
-    """Return the roll of a MIDI file in the model's key, and the shift of the result."""
-    dataset = model.metadata["dataset"]
-    return to_model_key(
-        _read(flag, path, model.metadata["frame_beats"], model.metadata),
-        dataset,
-        in_c=dataset in IN_C,
-        normalize=settings.normalize_key,
-        key=settings.key,
+class Given(NamedTuple):
+    """Music that the user gave."""
+
+    name: str = ""  # of the setting; "" = nothing was given
+    flag: str = ""  # the setting and its value, for messages
+    notes: tuple[Note, ...] = ()  # those that the result keeps
+    beats: float = 0.0  # length
+    bpm: float = DEFAULT_BPM
+    metre: Metre | None = None
+    signature: Key | None = None
+    key: Key | None = None  # estimated from all of the file
+    remarks: tuple[str, ...] = ()  # what was left out
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file of the user's, not a few notes on the command line, or nothing."""
+        return self.name not in ("", "primer_notes")
+
+
+def read_given(settings: SampleSettings, play: PlaySettings, reading: Mapping[str, Any]) -> Given:
+    """Return the music of the flags that name some.
+
+    Args:
+        settings: how to sample.
+        play: further settings.
+        reading: how the model's training files were read: `frame_seconds` and `sustain`, if given.
+            Other entries of a model's metadata are ignored.
+
+    Raises:
+        InputError: there are two of them, or the music can't be read.
+    """
+    values = {name: getattr(settings, name) for name in ("primer_notes", "primer_midi")}
+    values |= {name: getattr(play, name) for name in GIVEN_FILES}
+    values = {name: value for name, value in values.items() if value is not None}
+    if len(values) > 1:
+        raise InputError(f"--{', --'.join(values)}: give only one of them")
+    for name, value in values.items():
+        flag = f"--{name} {value}"
+        if name == "primer_notes":
+            notes, beats = parse_notes(value, settings.velocity)
+            return Given(name, flag, notes, beats)
+        try:
+            music, left_out = read_music(
+                value,
+                DataSettings.max_minutes,
+                by_seconds=reading.get("frame_seconds") is not None,
+                sustain=reading.get("sustain", False),
+            )
+        except InputError as error:
+            raise InputError(f"--{name} {error}") from None
+        metre = music.metre
+        if metre is not None and not metre.upbeat:  # a MIDI file seldom says that it has one
+            signature = (metre.numerator, metre.denominator)
+            metre = estimate_metre([note[:3] for note in music.notes], signature)
+        given = Given(
+            name,
+            flag,
+            music.notes,
+            music.beats,
+            music.bpm,
+            metre,
+            music.key,
+            find_key(music.notes, music.key),
+            tuple(f"{flag}: {remark}" for remark in left_out),
+        )
+        if name == "primer_midi":
+            notes = first_beats(music.notes, settings.primer_beats)
+            if not notes:
+                raise InputError(f"{flag}: no note in the first {settings.primer_beats:g} beats")
+            return given._replace(notes=notes, beats=min(music.beats, settings.primer_beats))
+        if name == "harmonize" and len(notes := top_line(music.notes)) < len(music.notes):
+            remark = (
+                f"{flag}: the melody is its {len(notes)} highest notes;"
+                f" {len(music.notes) - len(notes)} below them are left out"
+            )
+            return given._replace(notes=notes, remarks=(*given.remarks, remark))
+        return given
+    return Given()
+
+
+def describe_unheard(given: Given, frame_beats: float) -> list[str]:
+    """Return what to say of given notes that the model's frames can't show, one line each."""
+    unheard = unheard_onsets(given.notes, frame_beats)
+    lines = []
+    if unheard.between:
+        share = unheard.between / unheard.onsets
+        lines.append(
+            f"{given.flag}: {unheard.between} of {unheard.onsets} onsets ({share:.0%}) are between"
+            f" the model's {frame_beats:g}-beat frames; they are in the result, but the model does"
+            " not hear them"
+        )
+        if unheard.frame_beats is None:
+            lines[0] += "; the onsets are on no grid of beats"
+        elif unheard.frame_beats < frame_beats:
+            lines[0] += f"; weights with --frame_beats {unheard.frame_beats:g} would hear them"
+            lines[0] += "".join(
+                f", such as pretrained/{name}.safetensors"
+                for name, named_set in NAMED_SETS.items()
+                if not unheard_onsets(given.notes, named_set.frame_beats).between
+                and (PRETRAINED / f"{name}.safetensors").is_file()
+            )
+    if unheard.repeated:
+        lines.append(
+            f"{given.flag}: {unheard.repeated} of {unheard.onsets} onsets repeat a pitch without a"
+            " rest; they are in the result, but the model hears one held note"
+        )
+    return lines
+
+
+def without_effect(
+    names: Collection[str], settings: SampleSettings, play: PlaySettings
+) -> list[str]:
+    """Return what to say of settings that change nothing, one line each.
+
+    Args:
+        names: the settings that the user gave.
+        settings: how to sample.
+        play: further settings.
+    """
+    lengths = ("bars", "beats", "seconds")
+    primers = ("primer_notes", "primer_midi", "continue_from")
+    files = ("primer_midi", *GIVEN_FILES)
+    present = {name for name in ("primer_notes", "primer_midi") if getattr(settings, name)}
+    present |= {name for name in GIVEN_FILES if getattr(play, name)}
+    lines = [
+        f"--{name}: has no effect with --{flag}, which is as long as its file"
+        for flag in ("harmonize", "melody_over")
+        for name in lengths
+        if flag in present and name in names
+    ]
+    needs = (
+        ("include_primer", primers),
+        ("primer_beats", ("primer_midi",)),
+        ("normalize_key", files),
     )
+    lines += [
+        f"--{name}: has no effect without {' or '.join(f'--{flag}' for flag in flags)}"
+        for name, flags in needs
+        if name in names and not present & {*flags}
+    ]
+    coldest = max(settings.temperature, settings.chord_temperature or 0.0)
+    if coldest < MIN_TEMPERATURE and settings.num_samples > 1:
+        lines.append(
+            f"--temperature {settings.temperature:g}: always the most probable choice, so the"
+            f" {settings.num_samples} pieces are alike"
+        )
+    return lines
 
 
-def _read(flag: str, path: str, frame_beats: float, reading: Mapping[str, Any]) -> np.ndarray:
-    """Return the roll of a MIDI file, and print on stderr what was left out of it."""
-    roll, remarks = read_music(flag, path, frame_beats, DataSettings.max_minutes, reading)
-    for remark in remarks:
-        print(remark, file=sys.stderr)
-    return roll
+def _parse(flag: str, parse: Callable[[str], T], text: str) -> T:
+    """Return the value of a flag.
+
+    Raises:
+        InputError: the text is not one; the message names the flag.
+    """
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise InputError(f"{flag} {error}") from None
+
+
+def _later(metre: Metre | None, beats: float) -> Metre | None:
+    """Return the metre of what follows after some beats."""
+    if metre is None:
+        return None
+    return metre._replace(upbeat=(metre.upbeat - beats) % metre.bar_beats)
 
 
 def sampling_params(settings: SampleSettings) -> SamplingParams:
@@ -320,14 +588,21 @@ def sampling_params(settings: SampleSettings) -> SamplingParams:
         temperature=settings.temperature,
         chord_temperature=settings.temperature if chords is None else chords,
         top_p=settings.top_p,
-        max_polyphony=settings.max_polyphony,
     )
 
 
-def count_frames(settings: SampleSettings, frame_beats: float) -> int:
-    """Return the number of new frames of `frame_beats` beats."""
-    beats = settings.seconds * settings.bpm / 60 if settings.beats is None else settings.beats
-    beats = beats if settings.bars is None else settings.bars * BEATS_PER_BAR
+def count_frames(settings: SampleSettings, frame_beats: float, piece: Piece | None = None) -> int:
+    """Return the number of new frames.
+
+    Args:
+        settings: the length in bars, beats or seconds.
+        frame_beats: length of a frame in beats.
+        piece: gives the tempo, and the metre of the bars: 4/4 if it is not known.
+    """
+    bpm, metre = (DEFAULT_BPM, None) if piece is None else (piece.bpm, piece.metre)
+    beats = settings.seconds * bpm / 60 if settings.beats is None else settings.beats
+    if settings.bars is not None:
+        beats = settings.bars * (metre or Metre()).bar_beats
     return max(1, round(beats / frame_beats))
 
 
@@ -358,6 +633,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     seed = secrets.randbelow(2**31) if play.seed is None else play.seed
     if play.evaluate_samples:
         return evaluate_model(path, model, settings, play, seed, same_length=bool(lengths))
+    for remark in without_effect(vars(flags), settings, play):
+        print(remark, file=sys.stderr)
     return write_pieces(path, model, settings, play, machine, seed)
 
 
@@ -375,21 +652,28 @@ def write_pieces(
         InputError: a given file can't be used, or a sample of the same name exists.
     """
     plan = plan_piece(model, settings, play)
+    for remark in plan.remarks:
+        print(remark, file=sys.stderr)
     soundfont, remark = find_soundfont(play.soundfont)
-    if remark:
-        print(f"{remark}; using the built-in sound", file=sys.stderr)
-    given = {name: getattr(play, name) for name in ("continue_from", "harmonize", "melody_over")}
+    formats = parse_formats(play.formats)
+    if remark and "wav" in formats:
+        print(remark, file=sys.stderr)
+    if "svg" in formats and not can_engrave():
+        print("Verovio is not installed, so no .svg: `pip install verovio`", file=sys.stderr)
+    given = {name: getattr(play, name) for name in GIVEN_FILES}
     origin = Origin(
         path,
         model.metadata,
         seed,
         asdict(settings) | given,
-        parse_formats(play.formats),
+        formats,
         soundfont,
         training_windows(path, model),
     )
     folder = Path(play.output_dir)
     make_folder(folder)
+    if not play.overwrite:
+        origin = origin.beside(folder)
     stems = [origin.stem(folder, number) for number in range(1, settings.num_samples + 1)]
     for stem in stems:
         existing = [*folder.glob(f"{stem.name}.*")]
@@ -405,10 +689,11 @@ def write_pieces(
         leave=False,
         disable=None,  # no bar in log files
     ) as bar:
-        rolls = plan.sample(model, settings, seed, bar.update, machine.threads)
-    for stem, diagnostics in zip(stems, write_samples(rolls, folder, origin), strict=True):
+        pieces = plan.sample(model, settings, seed, bar.update, machine.threads)
+    all_diagnostics = write_samples(pieces, folder, origin)
+    for stem, piece, diagnostics in zip(stems, pieces, all_diagnostics, strict=True):
         print(f"{stem}.{origin.formats[0]}  {diagnostics.summary()}")
-        for warning in diagnostics.warnings():
+        for warning in (*piece.remarks, *diagnostics.warnings()):
             print(f"  {warning}")
     print(f"listen  {write_index(folder, f'Samples from {path.name}', folder)}")
     return 0

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from data import RollDataset, load, training_data
-from generate import plan_piece, read_primer
+from generate import check_settings, plan_piece, read_given
 from model import PianoLSTM, build_model
 from pianolstm import checkpoint
 from pianolstm.cli import Parser, add_flags
@@ -126,8 +126,8 @@ def train_run(settings: Settings, flags: argparse.Namespace) -> int:
         if world.is_main:
             _print_remarks(corpus)
             print(corpus_summary(corpus.name, corpus.splits))
-        # Reports a wrong primer early.
-        read_primer(settings.sample, corpus.frame_beats, corpus.name, corpus.reading)
+        check_settings(settings.sample)  # reports what is wrong before the training
+        read_given(settings.sample, PlaySettings(), corpus.reading)
         datasets, corpus = _make_datasets(corpus)
         settings = resolve(settings, flags, corpus, datasets["train"], device)
         baselines = Baselines(datasets["train"].rolls)
@@ -273,13 +273,15 @@ def finish_run(
     table, rows = results_table(results, corpus.name, corpus.published)
     print(table)
     plan = plan_piece(model, settings.sample, PlaySettings())
-    rolls = plan.sample(model, settings.sample, seed, threads=settings.machine.threads)
+    for remark in plan.remarks:
+        print(remark, file=sys.stderr)
+    pieces = plan.sample(model, settings.sample, seed, threads=settings.machine.threads)
     known = window_hashes(datasets["train"].rolls)
     origin = Origin(
         trainer.weights_path, model.metadata, seed, asdict(settings.sample), known=known
     )
     samples = folder / "samples"
-    write_samples(rolls, samples, origin)
+    write_samples(pieces, samples, origin)
     page = write_index(
         folder,
         f"PianoLSTM on {corpus.name}",

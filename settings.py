@@ -206,7 +206,7 @@ class SampleSettings(SettingsGroup):
         None, "new music in each piece, in beats, in place of --seconds", above=0, at_most=36_000
     )
     bars: float | None = setting(
-        None, "new music in each piece, in bars of four beats, in place of --seconds",
+        None, "new music in each piece, in bars, in place of --seconds",
         above=0, at_most=9_000,
     )  # fmt: skip
     temperature: float = setting(
@@ -241,22 +241,40 @@ class SampleSettings(SettingsGroup):
         at_most=36_000,
     )
     primer_notes: str | None = setting(
-        None, "chords of one beat to start from, as names or MIDI numbers: 'C4,E4,G4 67'"
+        None,
+        "notes to start from, as names or MIDI numbers, r for a rest; a comma joins a chord, a"
+        " colon precedes the length in beats (default 1): 'C4:2 E4 r C4,E4,G4:0.5'",
     )
-    primer_midi: str | None = setting(None, "MIDI file whose beginning to start from")
+    primer_midi: str | None = setting(
+        None, "MIDI, MusicXML or ABC file whose beginning to start from"
+    )
     primer_beats: float = setting(
         16.0, "beats of --primer_midi to use, at most", above=0, at_most=36_000
     )
     include_primer: bool = setting(True, "keep the primer in the result")
     normalize_key: bool = setting(
         True,
-        "transpose a given MIDI file to the key of the training data, and the result back",
+        "transpose a given file to the key of the training data for the model, and what it"
+        " generates back",
     )
-    key: str | None = setting(None, "transpose the result to this key: G, Bb, F#m")
-    bpm: float = setting(120.0, "tempo in beats per minute", at_least=10, at_most=300)
+    key: str | None = setting(
+        None,
+        "key of the result, such as G, Bb or F#m: samples in it are chosen, given music is"
+        " transposed to it; default: that of the given file, else the model's",
+    )
+    metre: str | None = setting(
+        None, "time signature of the result, such as 6/8; default: that of the given file, if any"
+    )
+    bpm: float | None = setting(
+        None,
+        "tempo in quarter notes per minute; default: that of the given file, else 120",
+        at_least=10,
+        at_most=300,
+    )
     velocity: int = setting(80, "MIDI velocity of each note", at_least=1, at_most=127)
     program: str = setting(
-        "Acoustic Grand Piano", "General MIDI instrument, by name or number, 0 to 127"
+        "Acoustic Grand Piano",
+        "General MIDI instrument: number from 0 to 127, or (part of a) name",
     )
 
 
@@ -269,13 +287,13 @@ class PlaySettings(SettingsGroup):
         at_least=0, below=2**63,
     )  # fmt: skip
     continue_from: str | None = setting(
-        None, "MIDI file of a sample to continue from its end, and to keep in the result"
+        None, "MIDI, MusicXML or ABC file to continue from its end, and to keep in the result"
     )
     harmonize: str | None = setting(
-        None, "MIDI file whose highest notes are the melody to generate chords for"
+        None, "MIDI, MusicXML or ABC file whose highest notes are the melody to generate chords for"
     )
     melody_over: str | None = setting(
-        None, "MIDI file of chords to generate a melody over; all its notes are kept"
+        None, "MIDI, MusicXML or ABC file to generate a melody over; all its notes are kept"
     )
     evaluate_samples: int = setting(
         0,
@@ -286,10 +304,11 @@ class PlaySettings(SettingsGroup):
     )
     output_dir: str = setting("samples", "folder for sample-<seed>-<i>.mid and its other formats")
     formats: str = setting(
-        "mid,wav,png", "file formats of each sample, any of mid, wav, png, musicxml"
+        "mid,wav,png,musicxml,svg",
+        "file formats of each sample, any of mid, wav, png, musicxml and svg, the engraved score",
     )
     soundfont: str | None = setting(
-        None, "SoundFont (.sf2) to render .wav files with, through FluidSynth if it is installed"
+        None, "SoundFont (.sf2) to render .wav files with; default: a General MIDI bank"
     )
     overwrite: bool = setting(False, "replace existing samples of the same name")
 

@@ -1,13 +1,12 @@
 """Conditioning: primers, melodies to harmonise, chords to play over, and the key they are in.
 
-The pieces of the benchmark's sets are all in C. So given music is first transposed there, and what
-the model generates is transposed back.
+The user's notes are kept as they are. What the model reads is their roll: on its grid of frames,
+transposed to the key and the octave of its training data. What it generates is transposed back.
 """
 
 import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pretty_midi
@@ -22,105 +21,51 @@ from pianolstm.layers.heads import (
     SamplingParams,
     sample_categorical,
 )
-from pianolstm.midi import ReadOptions, read_midi
+from pianolstm.piece import Note
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
-from pianolstm.tonality import estimate_key, nearest_shift, parse_key, transpose
-
-_READING = ("frame_seconds", "min_frames", "sustain")  # entries of a model's metadata
+from pianolstm.tonality import Key, estimate_key_of_counts, nearest_shift, relative
 
 # Samples the frame at time t: vectors (B, H), uniforms (B, P + 1), t -> (B, P) of 0 and 1.
 FrameSampler = Callable[[Tensor, Tensor, int], Tensor]
 
-
-# ---- given music ---------------------------------------------------------------------------------
-
-
-class Primer(NamedTuple):
-    """Music that is given to the model, in the model's key."""
-
-    roll: np.ndarray  # (T, 88) bool
-    shift_back: int  # semitones to transpose the result by
+# Frame lengths that music may need, in beats: down to sixteenth notes and their triplets.
+_FRAME_LENGTHS = (1, 1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 1 / 12)
+_MAX_OFF_GRID = 0.01  # share of onsets at other times that a grid may have and still fit
 
 
-def read_music(
-    flag: str,
-    path: str | Path,
-    frame_beats: float,
-    max_minutes: float,
-    reading: Mapping[str, Any],
-) -> tuple[np.ndarray, list[str]]:
-    """Read a MIDI file that the user gave to a flag.
+# ---- given notes ---------------------------------------------------------------------------------
+
+
+def parse_notes(text: str, velocity: int = 80) -> tuple[tuple[Note, ...], float]:
+    """Parse notes such as "C4:2 E4 r C4,E4,G4:0.5".
+
+    Spaces or bars (|) separate what sounds in turn; commas join the notes of a chord. A note is a
+    name (C4 = 60, F#3, Bb5) or a MIDI number, r is a rest. A colon precedes the length in beats,
+    which is 1 without it.
 
     Args:
-        flag: the flag, for messages.
-        path: the file.
-        frame_beats: length of the model's frame in beats.
-        max_minutes: the longest duration that is accepted, in minutes.
-        reading: how the model's training files were read: `frame_seconds`, `min_frames` and
-            `sustain`, where they differ from the default; other entries of a model's metadata are
-            ignored.
+        text: the notes.
+        velocity: MIDI velocity of each.
 
     Returns:
-        The roll, (T, 88) bool, and remarks on what was left out of it, one line each.
+        The notes, and their length in beats with the rests.
 
     Raises:
-        InputError: it can't be read; the message names the flag.
+        InputError: a word is no note, a note is not among the 88 pitches, or a length is no number.
     """
-    options = ReadOptions(frame_beats, max_minutes=max_minutes)
-    options = options._replace(**{k: v for k, v in reading.items() if k in _READING})
-    try:
-        roll, account = read_midi(path, **options._asdict())
-    except InputError as error:
-        raise InputError(f"{flag} {error}") from None
-    return roll, [f"{flag} {path}: {remark}" for remark in account.remarks(options)]
-
-
-def to_model_key(
-    roll: np.ndarray, dataset: str, *, in_c: bool, normalize: bool, key: str | None
-) -> Primer:
-    """Return a roll transposed to the key of the training data, and the shift of the result.
-
-    Args:
-        roll: (T, 88) bool.
-        dataset: name of the training data, for messages.
-        in_c: whether all its pieces are in C.
-        normalize: whether to transpose the roll to C where `in_c`.
-        key: the key of the result, in place of that of the roll; None = the roll's.
-
-    Raises:
-        InputError: `key` names no key, or the training data are in many keys.
-    """
-    shift = 0
-    if in_c and normalize and (found := estimate_key(roll)) is not None:
-        shift = nearest_shift(found.tonic, 0)
-    back = -shift
-    if key is not None:
+    notes, time = [], 0.0
+    for word in re.sub(r"\s*,\s*", ",", text.replace("|", " ")).split():
+        names, _, length = word.partition(":")
         try:
-            wanted = parse_key(key)
-        except ValueError as error:
-            raise InputError(f"--key {error}") from None
-        if not in_c:
-            raise InputError(f"--key: a model of {dataset} plays in many keys; leave it out")
-        back = nearest_shift(0, wanted.tonic)
-    return Primer(transpose(roll, shift), back)
-
-
-def parse_chords(text: str, frames_per_chord: int) -> np.ndarray:
-    """Return the roll of chords such as "C4,E4,G4 67", (T, 88) bool.
-
-    Commas join the notes of a chord; spaces or bars (|) separate chords. A note is a name (C4 = 60,
-    F#3, Bb5) or a MIDI number.
-
-    Raises:
-        InputError: a word is no note, or a note is not among the 88 pitches.
-    """
-    chords = re.sub(r"\s*,\s*", ",", text.replace("|", " ")).split()
-    roll = np.zeros((len(chords) * frames_per_chord, PITCHES), dtype=bool)
-    for index, chord in enumerate(chords):
-        start = index * frames_per_chord
-        for word in chord.split(","):
-            roll[start : start + frames_per_chord, _parse_note(word) - LOWEST_PITCH] = True
-    return roll
+            end = time + (float(length) if ":" in word else 1.0)
+        except ValueError:
+            end = time
+        if not time < end <= time + 1000:
+            raise InputError(f"--primer_notes: {word!r} has no length in beats; write C4:0.5")
+        pitches = [] if names in ("r", "R") else [_parse_note(name) for name in names.split(",")]
+        notes += [Note(time, end, pitch, velocity) for pitch in dict.fromkeys(pitches)]
+        time = end
+    return tuple(notes), time
 
 
 def _parse_note(word: str) -> int:
@@ -129,11 +74,159 @@ def _parse_note(word: str) -> int:
         number = int(word) if word.isdigit() else int(pretty_midi.note_name_to_number(word))
     except ValueError:
         raise InputError(
-            f"--primer_notes: {word!r} is no note; write C4, F#3, Bb5 or a MIDI number"
+            f"--primer_notes: {word!r} is no note; write C4, F#3, Bb5, a MIDI number, or r for a"
+            " rest"
         ) from None
     if not LOWEST_PITCH <= number < LOWEST_PITCH + PITCHES:
         raise InputError(f"--primer_notes: {word!r} is not among the 88 pitches, MIDI 21 to 108")
     return number
+
+
+def transpose_notes(notes: Sequence[Note], semitones: int) -> tuple[Note, ...]:
+    """Transpose notes; one that would leave MIDI's range goes to the nearest octave inside it."""
+
+    def inside(pitch: int) -> int:
+        return pitch % 12 if pitch < 0 else 116 + (pitch - 116) % 12 if pitch > 127 else pitch
+
+    return tuple(note._replace(pitch=inside(note.pitch + semitones)) for note in notes)
+
+
+def first_beats(notes: Sequence[Note], beats: float) -> tuple[Note, ...]:
+    """Return the notes that start within the first beats; none sounds longer than those."""
+    return tuple(note._replace(end=min(note.end, beats)) for note in notes if note.start < beats)
+
+
+def top_line(notes: Sequence[Note]) -> tuple[Note, ...]:
+    """Return the melody: the notes that have no higher note above them for most of their length."""
+    starts, ends = (np.array([note[i] for note in notes]) for i in (0, 1))
+    pitches = np.array([note.pitch for note in notes])
+    line = []
+    for note in notes:
+        covered = np.minimum(ends, note.end) - np.maximum(starts, note.start)
+        above = covered[pitches > note.pitch].clip(0).sum()
+        if above == 0 or above < (note.end - note.start) / 2:
+            line.append(note)
+    return tuple(line)
+
+
+def line_to_roll(notes: Sequence[Note], frame_beats: float, frames: int) -> np.ndarray:
+    """Return a melody on the model's grid: in each frame the pitch that sounds longest in it.
+
+    So a note that is shorter than half a frame can be heard, unlike in `notes_to_roll`. Of two
+    notes that share a frame evenly, as two sixteenths in an eighth, it is the first.
+
+    Args:
+        notes: the melody; those not among the 88 pitches are left out.
+        frame_beats: length of a frame in beats.
+        frames: the length of the roll.
+
+    Returns:
+        (T, 88) bool, with one pitch or none in each row.
+    """
+    longest = np.zeros(frames)  # beats
+    pitches = np.full(frames, -1)
+    for note in sorted(notes):
+        if not 0 <= (column := note.pitch - LOWEST_PITCH) < PITCHES:
+            continue
+        first = int(note.start / frame_beats + 1e-6)
+        for t in range(first, min(frames, int(np.ceil(note.end / frame_beats - 1e-6)))):
+            sounds = min(note.end, (t + 1) * frame_beats) - max(note.start, t * frame_beats)
+            if sounds > longest[t] + 0.01 * frame_beats:
+                longest[t], pitches[t] = sounds, column
+    return np.arange(PITCHES) == pitches[:, None]
+
+
+def frames_to_hold(beats: float, frame_beats: float) -> int:
+    """Return the number of frames of given music; an end slightly late adds none."""
+    return max(1 if beats else 0, int(np.ceil(beats / frame_beats - 0.25)))
+
+
+class Unheard(NamedTuple):
+    """The onsets that a model's frames can't show; they count by time, not by note."""
+
+    onsets: int  # in all
+    between: int  # between two frames
+    repeated: int  # of a pitch that already sounds in the frame before
+    frame_beats: float | None  # the longest frames that all onsets fall on; None = none do
+
+
+def unheard_onsets(notes: Sequence[Note], frame_beats: float) -> Unheard:
+    """Count the onsets that a roll can't show.
+
+    Args:
+        notes: the notes.
+        frame_beats: length of a frame in beats.
+    """
+    times = sorted({round(note.start, 3) for note in notes})
+
+    def off_grid(length: float) -> list[float]:
+        return [time for time in times if not _on_grid(time, length)]
+
+    between = off_grid(frame_beats)
+    fitting = (f for f in _FRAME_LENGTHS if len(off_grid(f)) <= _MAX_OFF_GRID * len(times))
+    ends: dict[int, float] = {}
+    repeated = set()
+    for note in sorted(notes):
+        # A rest of half a frame or less disappears by rounding.
+        touches = note.start - ends.get(note.pitch, -np.inf) < frame_beats / 2
+        if touches and _on_grid(note.start, frame_beats):
+            repeated.add(round(note.start, 3))
+        ends[note.pitch] = max(note.end, ends.get(note.pitch, -np.inf))
+    return Unheard(len(times), len(between), len(repeated), next(fitting, None))
+
+
+def _on_grid(time: float, frame_beats: float) -> bool:
+    """Return whether a time is near enough to a frame's start to be played a little inexactly."""
+    return abs(time - round(time / frame_beats) * frame_beats) <= min(0.1, 0.2 * frame_beats)
+
+
+# ---- keys ----------------------------------------------------------------------------------------
+
+
+def find_key(notes: Sequence[Note], signature: Key | None) -> Key | None:
+    """Estimate the key of notes from how long each pitch class sounds, and from the signature."""
+    counts = np.zeros(12)
+    for note in notes:
+        counts[note.pitch % 12] += note.end - note.start
+    return estimate_key_of_counts(counts, signature)
+
+
+class Transposition(NamedTuple):
+    """How given music is transposed, in semitones, and the key of the result."""
+
+    given: int  # from the user's notes to those of the result
+    to_model: int  # from the user's notes to what the model reads
+    key: Key | None  # of the result; None = unknown
+
+    @property
+    def from_model(self) -> int:
+        """From what the model generates to the result."""
+        return self.given - self.to_model
+
+
+def plan_transposition(
+    found: Key | None, wanted: Key | None, *, in_c: bool, octave: int
+) -> Transposition:
+    """Return the transposition of music to the model's key and pitch, and to the wanted key.
+
+    A transposition can't make major of minor. Where the modes differ, the result is in the key of
+    the same signature: the relative of the wanted one.
+
+    Args:
+        found: key of the given music; None = unknown.
+        wanted: key of the result; None = that of the music.
+        in_c: whether the model is to read the music in C major or C minor.
+        octave: semitones by which the training data lie above the pitch of their music.
+    """
+    to_model = octave
+    if found is None:
+        return Transposition(0, to_model, wanted)
+    if in_c:
+        to_model += nearest_shift(found.tonic, 0)
+    if wanted is None:
+        return Transposition(0, to_model, found)
+    result = wanted if wanted.minor == found.minor else relative(wanted)
+    return Transposition(nearest_shift(found.tonic, result.tonic), to_model, result)
 
 
 # ---- sampling a frame ----------------------------------------------------------------------------
@@ -200,3 +293,14 @@ def melody_over(
         return frames[note.squeeze(1)]
 
     return sample_frame
+
+
+def highest_notes(rolls: np.ndarray, count: int) -> np.ndarray:
+    """Return rolls with only the highest notes of each frame.
+
+    Args:
+        rolls: (..., T, 88) bool.
+        count: the largest number of notes in a frame.
+    """
+    from_top = rolls[..., ::-1].cumsum(axis=-1)[..., ::-1]  # notes at or above each pitch
+    return rolls & (from_top <= count)

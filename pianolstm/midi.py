@@ -8,9 +8,11 @@ Creation and Manipulation of MIDI Data with pretty_midi", ISMIR 2014).
 """
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +20,14 @@ import numpy as np
 import pretty_midi
 
 from pianolstm.files import InputError
-from pianolstm.piece import Metre, Note
+from pianolstm.parts import Part, complete, generated_notes, split_parts
+from pianolstm.piece import Metre, Note, Piece
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
 from pianolstm.smf import MidiError, Sequence, SmpteError, read_smf
 from pianolstm.tonality import Key
 
 _TICKS_PER_BEAT = 480
+_MAX_TICKS_PER_BEAT = 2**15 - 1  # of the file format
 _MAX_BYTES = 2**23  # of one MIDI file: about a million notes
 _MAX_FRAMES = 200_000  # of one MIDI file: a day of eighth notes at 70 beats a minute
 _END_OF_ROLL = b"end of roll"  # the text event that marks the end, so that final silence is kept
@@ -110,6 +114,8 @@ class MidiMusic(NamedTuple):
     bpm: float  # the first tempo, in beats (quarter notes) per minute
     metre: Metre | None  # the first time signature, with the upbeat if a shorter bar precedes it
     key: Key | None  # the first key signature
+    beats: float = 0.0  # length: up to the last note's end, or the mark of `roll_to_midi`
+    left_out: tuple[str, ...] = ()  # what else the file says, and this does not, one line each
 
 
 class UnreadableError(InputError):
@@ -188,13 +194,14 @@ def read_pieces(
     return pieces
 
 
-def read_notes(path: str | Path, *, by_seconds: bool = False) -> MidiMusic:
+def read_notes(path: str | Path, *, by_seconds: bool = False, sustain: bool = False) -> MidiMusic:
     """Read the notes of a MIDI file at their exact times.
 
     Args:
         path: the file; of a file of type 2, only the first piece is read.
         by_seconds: whether a beat of the result is half a second of the file, as for a model
             trained with --frame_seconds, in place of a beat of the file.
+        sustain: whether the pedal holds notes.
 
     Returns:
         The notes, without drums and those that never end; tempo, metre and key.
@@ -204,6 +211,8 @@ def read_notes(path: str | Path, *, by_seconds: bool = False) -> MidiMusic:
     """
     sequence = _read_sequences(path)[0]
     starts, ends = _ticks(sequence)
+    if sustain:
+        ends = _sustained(sequence, ends)
     if by_seconds:
         starts, ends = (_seconds(sequence, ticks) * _DEFAULT_BPM / 60 for ticks in (starts, ends))
     else:
@@ -212,6 +221,9 @@ def read_notes(path: str | Path, *, by_seconds: bool = False) -> MidiMusic:
         Note(start, end, note.pitch, note.velocity)
         for note, start, end in zip(sequence.notes, starts.tolist(), ends.tolist(), strict=True)
         if start < end
+    ]
+    marks = [
+        tick / sequence.ticks_per_beat for tick, text in sequence.texts if text == _END_OF_ROLL
     ]
     tempo = sequence.tempos[0][1] if sequence.tempos else _DEFAULT_TEMPO
     # A tempo is kept in whole microseconds per beat: 90 becomes 89.99996.
@@ -222,7 +234,29 @@ def read_notes(path: str | Path, *, by_seconds: bool = False) -> MidiMusic:
         bpm,
         None if by_seconds else _first_metre(sequence),
         keys[0] if keys else None,
+        max([note.end for note in notes] + ([] if by_seconds else marks), default=0.0),
+        tuple(_left_out(sequence, by_seconds=by_seconds, sustain=sustain)),
     )
+
+
+def _left_out(sequence: Sequence, *, by_seconds: bool, sustain: bool) -> list[str]:
+    """Return what a file says beside its notes and its first tempo, metre and key."""
+    remarks = []
+    tempos = [60_000_000 / tempo for _, tempo in sequence.tempos]
+    if not by_seconds and tempos and round(min(tempos)) < round(max(tempos)):
+        remarks.append(
+            f"left out: its changes of tempo, {min(tempos):.0f} to {max(tempos):.0f} beats per"
+            " minute; the first one is kept"
+        )
+    first = _first_metre(sequence)
+    later = {metre[1:] for metre in sequence.metres[1 if first and first.upbeat else 0 :]}
+    if not by_seconds and len(later) > 1:
+        remarks.append("left out: its changes of metre; the first one is kept")
+    if len({key[1:] for key in sequence.keys}) > 1:
+        remarks.append("left out: its changes of key signature; the first one is kept")
+    if not sustain and any(down for events in sequence.pedals.values() for _, down in events):
+        remarks.append("left out: its sustain pedal")
+    return remarks
 
 
 def _first_metre(sequence: Sequence) -> Metre | None:
@@ -481,11 +515,98 @@ def roll_to_midi(
     return midi
 
 
+def piece_to_midi(piece: Piece, velocity: int = 80, program: int = 0) -> pretty_midi.PrettyMIDI:
+    """Convert a piece to MIDI: a track for each part, tempo, time and key signature.
+
+    The generated notes are split into melody and chords, or soprano, alto, tenor and bass. Given
+    notes are on a track of their own, exactly as they were given: their times are ticks of the
+    file. With an upbeat, the first bar has a time signature of its own, as short as the upbeat.
+    `midi_to_roll` reads the generated and the given notes back.
+
+    Args:
+        piece: the piece; metre and key are estimated where they are None.
+        velocity: velocity of the generated notes, 1 to 127.
+        program: General MIDI program of all tracks, 0 to 127; 0 = grand piano.
+    """
+    piece = complete(piece)
+    resolution = _find_resolution(piece)
+    midi = pretty_midi.PrettyMIDI(resolution=resolution, initial_tempo=piece.bpm)
+
+    def seconds(beats: float) -> float:
+        return float(midi.tick_to_time(round(beats * resolution)))
+
+    # The last time comes first: pretty_midi's table of times then grows only once.
+    end = seconds(piece.beats)
+    if piece.metre is not None:
+        for numerator, denominator, start in _time_signatures(piece.metre):
+            change = pretty_midi.TimeSignature(numerator, denominator, seconds(start))
+            midi.time_signature_changes.append(change)
+    if piece.key is not None:
+        number = piece.key.tonic + 12 * piece.key.minor
+        midi.key_signature_changes.append(pretty_midi.KeySignature(number, 0))
+    parts = split_parts(generated_notes(piece, velocity), four_voices=piece.four_voices)
+    for part in [*_given_parts(piece.given), *parts]:
+        if part.notes:
+            track = pretty_midi.Instrument(program, name=part.name)
+            for note in part.notes:
+                start = seconds(note.start)
+                stop = seconds(max(note.end, note.start + 1 / resolution))  # a tick at least
+                track.notes.append(pretty_midi.Note(note.velocity, note.pitch, start, stop))
+            midi.instruments.append(track)
+    midi.text_events.append(pretty_midi.Text(_END_OF_ROLL.decode(), end))
+    return midi
+
+
+def _given_parts(notes: Iterable[Note]) -> list[Part]:
+    """Return given notes as one part, or as more where notes of one pitch overlap.
+
+    A track can't tell which of two overlapping notes of one pitch ends first.
+    """
+    parts: list[Part] = []
+    ends: list[dict[int, float]] = []  # of each part: the end of the last note of each pitch
+    for note in sorted(notes):
+        free = [i for i, last in enumerate(ends) if last.get(note.pitch, -1) <= note.start]
+        if not free:
+            parts.append(Part(f"Given {len(parts) + 1}" if parts else "Given", []))
+            ends.append({})
+        index = free[0] if free else len(parts) - 1
+        parts[index].notes.append(note)
+        ends[index][note.pitch] = note.end
+    return parts
+
+
+def _find_resolution(piece: Piece) -> int:
+    """Return the ticks per beat: as few as give all given times exactly, if a file can have them.
+
+    A multiple of 480; 480 if more than a MIDI file's 32,767 ticks would be needed.
+    """
+    resolution = _TICKS_PER_BEAT
+    for time in {time for note in piece.given for time in note[:2]}:
+        resolution = math.lcm(resolution, Fraction(time).limit_denominator(10_080).denominator)
+        if resolution > _MAX_TICKS_PER_BEAT:
+            return _TICKS_PER_BEAT
+    return resolution
+
+
+def _time_signatures(metre: Metre) -> list[tuple[int, int, float]]:
+    """Return numerator, denominator and beat of each time signature of a piece."""
+    signatures = [(metre.numerator, metre.denominator, metre.upbeat)]
+    if metre.upbeat > 0:
+        upbeat = Fraction(metre.upbeat / 4).limit_denominator(64)
+        # The note values of the metre are preferred: 2/4 rather than 1/2.
+        denominator = max(metre.denominator, 1 << (upbeat.denominator - 1).bit_length())
+        numerator = max(1, round(upbeat * denominator))
+        signatures.insert(0, (numerator, denominator, 0.0))
+    return signatures
+
+
 def parse_program(text: str) -> int:
     """Parse a General MIDI program.
 
     Args:
-        text: a name such as "Church Organ", in any case, or a number from 0 to 127.
+        text: a name such as "Church Organ", in any case, or a number from 0 to 127. A part of a
+            name from the start of a word on is enough: "Piano" is the first with that word,
+            Acoustic Grand Piano.
 
     Returns:
         Its number.
@@ -497,8 +618,12 @@ def parse_program(text: str) -> int:
     if text.isdecimal() and int(text) < len(names):
         return int(text)
     numbers = {name.lower(): number for number, name in enumerate(names)}
-    if text.strip().lower() in numbers:
-        return numbers[text.strip().lower()]
-    similar = get_close_matches(text.lower(), numbers, cutoff=0.4)
+    wanted = text.strip().lower()
+    if wanted in numbers:
+        return numbers[wanted]
+    for name, number in numbers.items():
+        if wanted and not wanted.isdecimal() and re.search(rf"\b{re.escape(wanted)}", name):
+            return number
+    similar = get_close_matches(wanted, numbers, cutoff=0.4)
     hint = f", such as {' or '.join(names[numbers[name]] for name in similar)}" if similar else ""
     raise InputError(f"--program {text}: give a number from 0 to 127 or a General MIDI name{hint}")

@@ -100,9 +100,14 @@ def make_generators(seed: int, count: int) -> list[torch.Generator]:
     return [_generator([seed, index]) for index in range(count)]
 
 
-def next_generator(generator: torch.Generator) -> torch.Generator:
-    """Return a new generator that depends only on the seed of this one, not on its use so far."""
-    return _generator([generator.initial_seed(), 1])
+def next_generator(generator: torch.Generator, index: int = 1) -> torch.Generator:
+    """Return a new generator that depends only on the seed of this one, not on its use so far.
+
+    Args:
+        generator: the generator.
+        index: which of its successors; each has another stream.
+    """
+    return _generator([generator.initial_seed(), index])
 
 
 def _generator(entropy: list[int]) -> torch.Generator:

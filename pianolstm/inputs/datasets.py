@@ -63,6 +63,7 @@ class NamedSet:
     frame_beats: float
     fingerprint: str  # of the frames
     published: tuple[tuple[str, float], ...]  # (model, test NLL in nats per frame)
+    octaves_up: int = 0  # by how much the set lies above the music it was made from
 
     @property
     def url(self) -> str:
@@ -88,6 +89,7 @@ NAMED_SETS = {
         frame_beats=1.0,
         fingerprint="6b638eb0d9f467077b9b4acb5853e9033034256b5eeb394b1950dbd172404568",
         published=(("LSTM (Bai et al. 2018)", 8.45), ("TCN (Bai et al. 2018)", 8.10)),
+        octaves_up=1,  # its highest notes are MIDI 83 on average, Bach's sopranos 71
     ),
     "musedata": NamedSet(
         mat="MuseData.mat",
@@ -107,6 +109,17 @@ NAMED_SETS = {
     ),
 }
 IN_C = ("nottingham", "jsb", "musedata", "piano_midi")  # whose pieces are all in C major or C minor
+
+CHORALES = ("jsb", "chorales")  # whose pieces have four voices
+
+
+def octave_shift(name: str) -> int:
+    """Return by how many semitones a data set lies above the pitch of its music: 12 for jsb.
+
+    Args:
+        name: name of the data set; 0 is returned for one that is not a named set.
+    """
+    return 12 * NAMED_SETS[name].octaves_up if name in NAMED_SETS else 0
 
 
 def recognise(frames_sha256: str) -> tuple[str, NamedSet] | None:

@@ -265,27 +265,6 @@ def test_uniform_numbers_at_their_limits_give_frames_that_are_possible(
     assert head.nll(vectors, samples).isfinite().all()
 
 
-@pytest.mark.parametrize("most", [1, 3])
-def test_a_chord_keeps_its_highest_notes_up_to_the_largest_polyphony(most: int) -> None:
-    head, vectors, uniforms = make_head("chord", 8), random_vectors(200), random_uniforms(200)
-    free = head.sample(vectors, uniforms)
-    limited = head.sample(vectors, uniforms, SamplingParams(max_polyphony=most))
-    assert free.sum(dim=1).max() > 3
-    for whole, cut in zip(free, limited, strict=True):
-        assert cut.nonzero()[:, 0].tolist() == whole.nonzero()[:, 0].tolist()[-most:]
-
-
-@pytest.mark.parametrize("most", [1, 3])
-def test_of_too_many_independent_notes_the_most_probable_stay(most: int) -> None:
-    head, vectors, uniforms = make_head("Bernoulli", 8), random_vectors(200), random_uniforms(200)
-    logits, free = head.logits(vectors), head.sample(vectors, uniforms)
-    limited = head.sample(vectors, uniforms, SamplingParams(max_polyphony=most))
-    assert free.sum(dim=1).max() > 3
-    for scores, whole, cut in zip(logits, free, limited, strict=True):
-        order = sorted(whole.nonzero()[:, 0].tolist(), key=lambda p: -scores[p].item())
-        assert set(cut.nonzero()[:, 0].tolist()) == set(order[:most])
-
-
 def test_the_highest_note_of_a_chord_is_sampled_from_the_allowed_classes() -> None:
     head, vectors = make_head("chord", 8), random_vectors(90)
     allowed = torch.zeros(90, 9, dtype=torch.bool)
