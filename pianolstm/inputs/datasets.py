@@ -125,7 +125,7 @@ NAMED_SETS = {
 }
 IN_C = ("nottingham", "jsb", "musedata", "piano_midi")  # whose pieces are all in C major or C minor
 
-CHORALES = ("jsb", "chorales")  # whose pieces have four voices
+CHORALES = ("jsb", "jsb16", "chorales")  # whose pieces have four voices
 
 
 def octave_shift(name: str) -> int:
