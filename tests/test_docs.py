@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import generate
@@ -59,9 +60,10 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     write_pieces(tmp_path)
     melody = roll_from(*[{55 + i % 5, 71 + i % 7} for i in range(24)])
     folder = [f"path/to/folder-of-midi/{i}.mid" for i in range(30)]
-    for name in ("my.mid", "samples/sample-7-1.mid", *folder):
+    for i, name in enumerate(["my.mid", "samples/sample-7-1.mid", *folder]):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-        roll_to_midi(melody, 0.5).write(name)
+        # Each file is another piece: copies are in one split.
+        roll_to_midi(np.insert(melody, i % 24, melody[0], axis=0), 0.5).write(name)
     Path("pretrained").symlink_to(PRETRAINED)
     return tmp_path
 
@@ -100,8 +102,8 @@ def test_the_documented_commands_of_torchrun_have_flags_of_main() -> None:
 def test_the_documented_python_code_runs(here: Path) -> None:
     (code,) = fences(ROOT / "docs" / "generation.md", "python")
     played: list[Any] = []
-    exec(code.replace("play(roll)", "played.append(roll)"), {"played": played})  # noqa: S102, ours
-    assert [roll.shape for roll in played] == [(64, 88)] * 2
+    exec(code.replace("play(piece)", "played.append(piece)"), {"played": played})  # noqa: S102, ours
+    assert [piece.roll.shape for piece in played] == [(64, 88)] * 2
 
 
 # ---- flags and figures ---------------------------------------------------------------------------
