@@ -486,8 +486,8 @@ def read_given(settings: SampleSettings, play: PlaySettings, reading: Mapping[st
     Args:
         settings: how to sample.
         play: further settings.
-        reading: how the model's training files were read: `frame_seconds`, if it is given. Other
-            entries of a model's metadata are ignored.
+        reading: how the model's training files were read: `frame_seconds` and `sustain`, if given.
+            Other entries of a model's metadata are ignored.
 
     Raises:
         InputError: there are two of them, or the music can't be read.
@@ -503,8 +503,12 @@ def read_given(settings: SampleSettings, play: PlaySettings, reading: Mapping[st
             notes, beats = parse_notes(value, settings.velocity)
             return Given(name, flag, notes, beats)
         try:
-            by_seconds = reading.get("frame_seconds") is not None
-            music, left_out = read_music(value, DataSettings.max_minutes, by_seconds=by_seconds)
+            music, left_out = read_music(
+                value,
+                DataSettings.max_minutes,
+                by_seconds=reading.get("frame_seconds") is not None,
+                sustain=reading.get("sustain", False),
+            )
         except InputError as error:
             raise InputError(f"--{name} {error}") from None
         metre = music.metre

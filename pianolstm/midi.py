@@ -115,6 +115,7 @@ class MidiMusic(NamedTuple):
     metre: Metre | None  # the first time signature, with the upbeat if a shorter bar precedes it
     key: Key | None  # the first key signature
     beats: float = 0.0  # length: up to the last note's end, or the mark of `roll_to_midi`
+    left_out: tuple[str, ...] = ()  # what else the file says, and this does not, one line each
 
 
 class UnreadableError(InputError):
@@ -193,13 +194,14 @@ def read_pieces(
     return pieces
 
 
-def read_notes(path: str | Path, *, by_seconds: bool = False) -> MidiMusic:
+def read_notes(path: str | Path, *, by_seconds: bool = False, sustain: bool = False) -> MidiMusic:
     """Read the notes of a MIDI file at their exact times.
 
     Args:
         path: the file; of a file of type 2, only the first piece is read.
         by_seconds: whether a beat of the result is half a second of the file, as for a model
             trained with --frame_seconds, in place of a beat of the file.
+        sustain: whether the pedal holds notes.
 
     Returns:
         The notes, without drums and those that never end; tempo, metre and key.
@@ -209,6 +211,8 @@ def read_notes(path: str | Path, *, by_seconds: bool = False) -> MidiMusic:
     """
     sequence = _read_sequences(path)[0]
     starts, ends = _ticks(sequence)
+    if sustain:
+        ends = _sustained(sequence, ends)
     if by_seconds:
         starts, ends = (_seconds(sequence, ticks) * _DEFAULT_BPM / 60 for ticks in (starts, ends))
     else:
@@ -231,7 +235,28 @@ def read_notes(path: str | Path, *, by_seconds: bool = False) -> MidiMusic:
         None if by_seconds else _first_metre(sequence),
         keys[0] if keys else None,
         max([note.end for note in notes] + ([] if by_seconds else marks), default=0.0),
+        tuple(_left_out(sequence, by_seconds=by_seconds, sustain=sustain)),
     )
+
+
+def _left_out(sequence: Sequence, *, by_seconds: bool, sustain: bool) -> list[str]:
+    """Return what a file says beside its notes and its first tempo, metre and key."""
+    remarks = []
+    tempos = [60_000_000 / tempo for _, tempo in sequence.tempos]
+    if not by_seconds and tempos and round(min(tempos)) < round(max(tempos)):
+        remarks.append(
+            f"left out: its changes of tempo, {min(tempos):.0f} to {max(tempos):.0f} beats per"
+            " minute; the first one is kept"
+        )
+    first = _first_metre(sequence)
+    later = {metre[1:] for metre in sequence.metres[1 if first and first.upbeat else 0 :]}
+    if not by_seconds and len(later) > 1:
+        remarks.append("left out: its changes of metre; the first one is kept")
+    if len({key[1:] for key in sequence.keys}) > 1:
+        remarks.append("left out: its changes of key signature; the first one is kept")
+    if not sustain and any(down for events in sequence.pedals.values() for _, down in events):
+        remarks.append("left out: its sustain pedal")
+    return remarks
 
 
 def _first_metre(sequence: Sequence) -> Metre | None:

@@ -102,8 +102,8 @@ def test_the_documented_commands_of_torchrun_have_flags_of_main() -> None:
 def test_the_documented_python_code_runs(here: Path) -> None:
     (code,) = fences(ROOT / "docs" / "generation.md", "python")
     played: list[Any] = []
-    exec(code.replace("play(roll)", "played.append(roll)"), {"played": played})  # noqa: S102, ours
-    assert [roll.shape for roll in played] == [(64, 88)] * 2
+    exec(code.replace("play(piece)", "played.append(piece)"), {"played": played})  # noqa: S102, ours
+    assert [piece.roll.shape for piece in played] == [(64, 88)] * 2
 
 
 # ---- flags and figures ---------------------------------------------------------------------------

@@ -206,6 +206,25 @@ def test_drums_left_out_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "left out: drums, 1 note" in capsys.readouterr().err
 
 
+def test_pedal_and_changes_of_tempo_metre_and_key_left_out_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_melody(tmp_path / "a.mid", line([60, 62], 480), key="C")
+    file = mido.MidiFile(path)
+    file.tracks[0][-1:-1] = [
+        mido.Message("control_change", control=64, value=127),
+        mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(60)),
+        mido.MetaMessage("time_signature", numerator=3, denominator=4),
+        mido.MetaMessage("key_signature", key="G"),
+    ]
+    file.save(path)
+    play(continue_from=path)
+    error = capsys.readouterr().err
+    for words in ("tempo, 60 to 90 beats", "changes of metre", "changes of key", "sustain pedal"):
+        assert words in error
+    assert len(error.splitlines()) == 4
+
+
 # ---- what the model reads ------------------------------------------------------------------------
 
 

@@ -385,7 +385,7 @@ def test_programs_are_given_by_name_or_number(text: str, program: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("128", "0 to 127"), ("-1", "0 to 127"), ("church", "Church Organ"), ("violine", "Violin")],
+    [("128", "0 to 127"), ("-1", "0 to 127"), ("churches", "Church Organ"), ("violine", "Violin")],
 )
 def test_another_program_is_refused_with_similar_names(text: str, words: str) -> None:
     with pytest.raises(InputError, match=rf"^--program {text}: .*{words}"):

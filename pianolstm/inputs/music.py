@@ -28,7 +28,11 @@ _MAX_BYTES = 2**24  # of a score
 
 
 def read_music(
-    path: str | Path, max_minutes: float = math.inf, *, by_seconds: bool = False
+    path: str | Path,
+    max_minutes: float = math.inf,
+    *,
+    by_seconds: bool = False,
+    sustain: bool = False,
 ) -> tuple[MidiMusic, list[str]]:
     """Read a MIDI file, or a score whose name ends in .musicxml, .xml, .mxl, .abc or .krn.
 
@@ -37,6 +41,7 @@ def read_music(
         max_minutes: the longest duration that is accepted, in minutes.
         by_seconds: whether a beat of the result is half a second of a MIDI file, as for a model
             trained with --frame_seconds, in place of a beat of the file.
+        sustain: whether the pedal of a MIDI file holds notes.
 
     Returns:
         The music, and remarks on what was left out of it, one line each.
@@ -45,13 +50,14 @@ def read_music(
         InputError: the file can't be read, has no note, or is too long.
     """
     if Path(path).suffix.lower() in _SCORES:
-        music, remarks = read_score(path), []
+        music = read_score(path)
+        remarks = []
     else:
-        music = read_notes(path, by_seconds=by_seconds)
+        music = read_notes(path, by_seconds=by_seconds, sustain=sustain)
         pieces = read_pieces(path, ReadOptions())
         first = pieces[0].account if isinstance(pieces[0], NoRollError) else pieces[0][1]
         account = replace(first, too_short=0, out_of_range=0, free=0, other_pieces=len(pieces) - 1)
-        remarks = account.remarks(ReadOptions())
+        remarks = [*account.remarks(ReadOptions()), *music.left_out]
     if not music.notes:
         raise InputError(f"{path}: has no notes")
     minutes = music.beats / music.bpm

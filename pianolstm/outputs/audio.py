@@ -226,7 +226,7 @@ def _limit(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for i, needed in enumerate(gains.tolist()):
             gain = gains[i] = min(needed, gain + (1.0 - gain) * _RECOVERY)
         ends = np.minimum(gains, np.append(gains[1:], gains[-1]))  # gain at the end of each block
-        starts = np.append(edge, ends[:-1])
+        starts = np.append(min(edge, gains[0]), ends[:-1])
         count = len(gains) - (part is not None)
         curve = starts[:count, None] + (ends - starts)[:count, None] * ramp  # (blocks, _BLOCK)
         yield sound[: count * _BLOCK] * curve.reshape(-1, 1).astype(np.float32)

@@ -19,6 +19,7 @@ import pretty_midi
 from pianolstm.files import atomic_write
 from pianolstm.parts import all_notes, complete, generated_notes
 from pianolstm.piece import Metre, Note, Piece
+from pianolstm.rolls import LOWEST_PITCH, PITCHES
 
 _MARGIN = 2  # semitones shown above the highest note and below the lowest
 _NOTE_GAP = 0.06  # beats
@@ -139,7 +140,9 @@ def _sample_html(sample: Sample, element_id: str) -> str:
 def _roll_html(sample: Sample, element_id: str) -> str:
     """Return a sample's roll with names of pitches and, if it has audio, a slider over it."""
     lowest, highest = _pitch_range(sample.piece)
-    low, high = lowest - _MARGIN, highest + _MARGIN
+    # No further than the piano, but for given notes beyond it.
+    low = max(lowest - _MARGIN, min(lowest, LOWEST_PITCH))
+    high = min(highest + _MARGIN, max(highest, LOWEST_PITCH + PITCHES - 1))
     pitches = high - low + 1
     named = [pitch for pitch in range(low, high + 1) if pitch % 12 == 0]
     named = named or [lowest]  # every C, else the lowest note

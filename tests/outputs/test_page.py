@@ -13,6 +13,7 @@ import pytest
 
 from helpers import roll_from
 from pianolstm.outputs.page import Sample, write_page
+from pianolstm.piece import Metre, Note, Piece
 
 VOID = {"meta", "img"}  # elements without an end tag
 FILES = ("samples/sample-7-1.mid", "samples/sample-7-1.wav", "samples/sample-7-1.png")
@@ -69,8 +70,10 @@ class Page(HTMLParser):
         return [e for e in self.all(tag) if number in e.ancestors]
 
 
-def make(**values: Any) -> Sample:
-    defaults = {"title": "Seed 1", "roll": ROLL, "seconds": 2.5, "audio": FILES[1], "files": FILES}
+def make(roll: np.ndarray = ROLL, **values: Any) -> Sample:
+    """Return a sample of a roll, whose frames are half a second and half a beat long."""
+    piece = Piece(roll, 0.5, bpm=60.0, metre=Metre(2, 4, 0.5))
+    defaults = {"title": "Seed 1", "piece": piece, "audio": FILES[1], "files": FILES}
     return Sample(**{**defaults, **values})
 
 
@@ -93,28 +96,44 @@ def full_page(folder: Path) -> Page:
 # ---- rolls ---------------------------------------------------------------------------------------
 
 
-def bars_of(page: Page) -> list[tuple[int, ...]]:
-    """Return (x, y, width, height) of every note."""
+def bars_of(page: Page) -> list[tuple[float, ...]]:
+    """Return (x, y, width, height) of every note, without the gap to the next one."""
     wanted = ("x", "y", "width", "height")
-    return sorted(tuple(int(bar.attributes[name]) for name in wanted) for bar in page.all("rect"))
+    bars = [[float(bar.attributes[name]) for name in wanted] for bar in page.all("rect")]
+    return sorted((x, y, round(width + 0.06, 4), height) for x, y, width, height in bars)
 
 
 def test_a_roll_has_a_rectangle_for_each_held_note(tmp_path: Path) -> None:
     page = page_of(tmp_path, make())
     # The top row is A4, 69, two above the highest note; the bottom row A#3, 58, two below the
     # lowest.
-    assert bars_of(page) == [(0, 5, 2, 1), (0, 9, 2, 1), (2, 2, 1, 1), (4, 9, 1, 1)]
+    assert bars_of(page) == [(0, 5, 1, 1), (0, 9, 1, 1), (1, 2, 0.5, 1), (2, 9, 0.5, 1)]
     (svg,) = page.all("svg")
-    assert svg.attributes["viewbox"] == "0 0 5 12"
+    assert svg.attributes["viewbox"] == "0 0 2.5 12"
 
 
-@pytest.mark.parametrize(("note", "box", "y"), [(21, "0 0 1 3", 2), (108, "0 0 1 3", 0)])
+def test_given_notes_are_marked_and_stand_where_they_are_off_the_grid(tmp_path: Path) -> None:
+    piece = Piece(ROLL, 0.5, given=(Note(0.25, 0.5, 72), Note(1 / 3, 2 / 3, 20)))
+    page = page_of(tmp_path, make(piece=piece))
+    given = [e.attributes for e in page.all("rect", **{"class": "given"})]
+    assert [float(e["x"]) for e in given] == [0.25, 0.3333]
+    assert [e["y"] for e in given] == ["2", "54"]  # the roll reaches down to MIDI 20
+    assert len(page.all("rect")) == 6
+
+
+def test_bar_lines_follow_the_metre_and_its_upbeat(tmp_path: Path) -> None:
+    page = page_of(tmp_path, make(roll=np.tile(ROLL, (2, 1))))  # five beats of 2/4, upbeat of 0.5
+    (lines,) = page.all("path", **{"class": "bar-lines"})
+    assert lines.attributes["d"] == "M0.5 0v12M2.5 0v12M4.5 0v12"
+
+
+@pytest.mark.parametrize(("note", "box", "y"), [(21, "0 0 0.5 3", 2), (108, "0 0 0.5 3", 0)])
 def test_a_roll_shows_no_pitches_beyond_the_piano(
     note: int, box: str, y: int, tmp_path: Path
 ) -> None:
     page = page_of(tmp_path, make(roll=roll_from({note})))
     assert page.all("svg")[0].attributes["viewbox"] == box
-    assert bars_of(page) == [(0, y, 1, 1)]
+    assert bars_of(page) == [(0, y, 0.5, 1)]
 
 
 @pytest.mark.parametrize(
@@ -138,16 +157,16 @@ def test_every_c_is_named_or_else_the_lowest_note(
     ("roll", "text"),
     [
         (ROLL, "Piano-roll of Seed 1: 4 notes from C4 to G4, 0:02"),
-        (roll_from({21}), "Piano-roll of Seed 1: 1 note from A0 to A0, 0:02"),
-        (roll_from(set(), set()), "Piano-roll of Seed 1: silence, 0:02"),
-        (ROLL[:0], "Piano-roll of Seed 1: silence, 0:02"),
+        (roll_from({21}), "Piano-roll of Seed 1: 1 note from A0 to A0, 0:00"),
+        (roll_from(set(), set()), "Piano-roll of Seed 1: silence, 0:01"),
+        (ROLL[:0], "Piano-roll of Seed 1: silence, 0:00"),
     ],
     ids=["notes", "one", "silent", "empty"],
 )
 def test_a_roll_has_a_text_alternative(roll: np.ndarray, text: str, tmp_path: Path) -> None:
     page = page_of(tmp_path, make(roll=roll))
     (svg,) = page.all("svg", role="img")
-    assert int(svg.attributes["viewbox"].split()[2]) > 0  # SVG of no width is not rendered
+    assert float(svg.attributes["viewbox"].split()[2]) > 0  # SVG of no width is not rendered
     (title,) = page.within(svg, "title")
     assert title.attributes["id"] == svg.attributes["aria-labelledby"]
     assert "".join(title.text) == text
@@ -171,6 +190,19 @@ def test_every_sample_has_audio_and_a_focusable_slider(tmp_path: Path) -> None:
         values = {name: slider.attributes[f"aria-value{name}"] for name in ("min", "now", "max")}
         assert values == {"min": "0", "now": "0", "max": "2.5"}
         assert slider.attributes["aria-valuetext"] == "0:00 of 0:02"
+
+
+def test_facts_and_length_are_shown_before_the_player_and_the_score_after_it(
+    tmp_path: Path,
+) -> None:
+    page = page_of(tmp_path, make(facts=("D major", "6/8"), score="samples/sample-7-1.svg"))
+    (facts,) = page.all("ul", **{"class": "facts"})
+    assert ["".join(e.text) for e in page.within(facts, "li")] == ["D major", "6/8", "0:02"]
+    (score,) = page.all("img", src="samples/sample-7-1.svg")
+    assert score.attributes["alt"] == "Score of Seed 1"
+    (audio,) = page.all("audio")
+    order = [page.elements.index(element) for element in (facts, audio, score)]
+    assert order == sorted(order)
 
 
 def test_a_sample_without_audio_is_a_roll_and_its_files(tmp_path: Path) -> None:
@@ -258,7 +290,7 @@ def test_an_absolute_path_is_refused_and_nothing_is_written(
 def test_text_is_escaped_everywhere(tmp_path: Path) -> None:
     page = page_of(
         tmp_path,
-        make(title=HOSTILE, files=(HOSTILE,), warnings=(HOSTILE,)),
+        make(title=HOSTILE, files=(HOSTILE,), warnings=(HOSTILE,), facts=(HOSTILE,)),
         title=HOSTILE,
         numbers=[(HOSTILE, HOSTILE, HOSTILE)],
         settings={HOSTILE: {HOSTILE: HOSTILE}},
@@ -314,7 +346,7 @@ def browser() -> Iterator[Any]:
 
 
 def playhead_of(page: Any) -> float:
-    """Return the frame of the first sample's playhead."""
+    """Return the beat of the first sample's playhead."""
     transform = page.locator(".playhead").first.get_attribute("transform")
     return float(transform.removeprefix("translate(").removesuffix(")"))
 
@@ -323,8 +355,8 @@ def test_a_browser_plays_and_seeks_and_the_page_fits_its_window(
     browser: Any, tmp_path: Path
 ) -> None:
     write_beep(tmp_path / "a b.wav", 2)
-    long = make(title="T" * 90, roll=np.tile(ROLL, (50, 1)), seconds=90, audio="a b.wav", files=())
-    short = make(seconds=2, audio="a b.wav", roll=roll_from({60}, {60}, {64}, {64}))
+    long = make(title="T" * 90, roll=np.tile(ROLL, (36, 1)), audio="a b.wav", files=())
+    short = make(audio="a b.wav", roll=roll_from({60}, {60}, {64}, {64}))
     page_of(tmp_path, short, long, numbers=[("score", "1.25 nats", "1.5 nats")])
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     messages: list[str] = []
@@ -351,17 +383,17 @@ def test_a_browser_plays_and_seeks_and_the_page_fits_its_window(
 
     slider.press("Home")
     slider.press("ArrowRight")
-    assert playhead_of(page) == 2  # one second of two, so frame 2 of 4
+    assert playhead_of(page) == 1  # one second of two, so beat 1 of 2
     assert slider.get_attribute("aria-valuetext") == "0:01 of 0:02"
     assert slider.get_attribute("aria-valuenow") == "1"
     playing = page.locator("rect").evaluate_all("all => all.map(rect => rect.matches('.playing'))")
     assert playing[:2] == [False, True]
     box = slider.bounding_box()
     slider.click(position={"x": box["width"] / 4, "y": 5})
-    assert playhead_of(page) == pytest.approx(1, abs=0.05)
+    assert playhead_of(page) == pytest.approx(0.5, abs=0.03)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 5)
-    assert playhead_of(page) == pytest.approx(2, abs=0.05)
+    assert playhead_of(page) == pytest.approx(1, abs=0.03)
     page.mouse.up()
 
     # On a busy machine two seconds may pass before the next check.
@@ -386,7 +418,7 @@ def test_a_browser_scrolls_a_wide_roll_and_respects_reduced_motion(
     browser: Any, tmp_path: Path
 ) -> None:
     write_beep(tmp_path / "long.wav", 90)
-    page_of(tmp_path, make(roll=np.tile(ROLL, (50, 1)), seconds=90, audio="long.wav"))
+    page_of(tmp_path, make(roll=np.tile(ROLL, (36, 1)), audio="long.wav"))
     page = browser.new_page(viewport={"width": 360, "height": 800}, reduced_motion="reduce")
     page.goto((tmp_path / "index.html").as_uri())
     page.get_by_role("slider").press("Space")
@@ -399,7 +431,8 @@ def test_a_browser_scrolls_a_wide_roll_and_respects_reduced_motion(
         ".map(e => e.getBoundingClientRect()).map(box => [box.left, box.right])"
     )
     assert edges[1][0] < edges[0][0] < edges[1][1]
-    assert playhead_of(page) == int(playhead_of(page)) > 90  # whole frames
+    assert playhead_of(page) > 30
+    assert playhead_of(page) * 8 % 1 == 0  # it does not glide, but steps by thirty-seconds
 
 
 def test_a_browser_reports_missing_audio(browser: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Plots: loss curves, a roll with its notes and axes, a panel for each metric."""
+"""Plots: loss curves, a piece with its notes and bars, a panel for each metric."""
 
 import struct
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from helpers import roll_from
 from pianolstm.metrics.comparison import compare
 from pianolstm.metrics.pieces import METRICS
-from pianolstm.outputs.plots import plot_losses, plot_metrics, plot_roll
+from pianolstm.outputs.plots import plot_losses, plot_metrics, plot_piece
+from pianolstm.piece import Metre, Note, Piece
 
 # ---- loss curves ---------------------------------------------------------------------------------
 
@@ -42,44 +42,72 @@ def test_losses_of_zero_are_plotted(tmp_path: Path) -> None:
     assert (tmp_path / "loss.png").stat().st_size > 5_000
 
 
-# ---- a roll --------------------------------------------------------------------------------------
+# ---- a piece -------------------------------------------------------------------------------------
 
 
-def bars_of(figure: Figure) -> list[tuple[float, float, float]]:
-    """Return (start, end, vertical middle) of the notes in a plot of a roll."""
-    collections: Any = figure.axes[0].collections
-    (bars,) = [c for c in collections if type(c).__name__ == "PatchCollection"]
-    boxes = [path.get_extents() for path in bars.get_paths()]
+def boxes_of(axes: Any) -> list[tuple[float, float, float]]:
+    """Return (start, end, pitch) of the notes in a row of a plot."""
+    notes = axes.collections[1]  # above the white keys, below the bar lines
+    boxes = [path.get_extents() for path in notes.get_paths()]
     return [(float(box.x0), float(box.x1), float((box.y0 + box.y1) / 2)) for box in boxes]
 
 
-def test_a_roll_has_a_bar_for_each_held_note() -> None:
-    roll = roll_from({60}, {60, 64}, {64}, {60})
-    # In beats, and columns of the roll: C4 is column 39, E4 is column 43.
-    expected = [(0.0, 1.0, 39), (0.5, 1.5, 43), (1.5, 2.0, 39)]
-    bars = sorted(bars_of(plot_roll(roll, 0.5, "title")))
-    assert bars == [pytest.approx(bar) for bar in expected]
+def piece_of(roll: np.ndarray, metre: Metre | None = None, **values: Any) -> Piece:
+    return Piece(roll, 0.5, metre=metre or Metre(4, 4), **values)
 
 
-def test_a_roll_has_a_title_beats_and_the_name_of_every_c() -> None:
-    (axes,) = plot_roll(roll_from({60}, {79}, {60}, {60}), 0.5, "Sample 7").axes
-    assert axes.get_title() == "Sample 7"
-    assert "beat" in axes.get_xlabel()
-    assert axes.get_ylabel() == "pitch"
+def test_a_piece_has_a_box_for_each_note_that_ends_just_before_the_next() -> None:
+    figure = plot_piece(piece_of(roll_from({60}, {60, 64}, {64}, {60})))
+    starts, ends, pitches = zip(*sorted(boxes_of(figure.axes[0])), strict=True)
+    assert starts == (0.0, 0.5, 1.5)
+    assert pitches == pytest.approx((60, 64, 60))
+    for end, true_end in zip(ends, (1.0, 1.5, 2.0), strict=True):
+        assert true_end - 0.11 <= end < true_end
+
+
+def test_no_edge_covers_a_note() -> None:
+    figure = plot_piece(piece_of(roll_from({60}), given=(Note(0, 0.03, 72),)))
+    assert not any(any(c.get_linewidth()) for c in figure.axes[0].collections[:2])
+    assert all(end > start for start, end, _ in boxes_of(figure.axes[0]))
+
+
+def test_rows_have_sixteen_bars_of_the_metre_with_their_numbers() -> None:
+    figure = plot_piece(piece_of(np.tile(roll_from({60}, {62}), (98, 1)), Metre(3, 4, 0.5)))
+    assert (
+        len(figure.axes) == 3
+    )  # 98 beats = an upbeat of half a beat, 2 rows of 48, and a half bar
+    labels = [[text.get_text() for text in axes.get_xticklabels()] for axes in figure.axes]
+    assert labels[0] == [str(n) for n in range(1, 17)]
+    assert labels[1][0] == "17"
+    assert labels[2] == ["33"]
+    assert figure.axes[1].get_xticks()[:2].tolist() == [48.5, 51.5]
+    shown = [(end, axes.get_xlim()[1]) for axes in figure.axes for _, end, _ in boxes_of(axes)]
+    assert all(end <= limit for end, limit in shown)
+
+
+def test_ten_minutes_keep_a_readable_size(tmp_path: Path) -> None:
+    roll = np.random.default_rng(1).random((2400, 88)) < 0.03
+    plot_piece(piece_of(roll)).savefig(tmp_path / "roll.png", dpi=120)
+    width, height = struct.unpack(">II", (tmp_path / "roll.png").read_bytes()[16:24])
+    assert width == 1440
+    assert 19 * 150 < height < 19 * 300  # 300 bars of 4/4 in 19 rows
+
+
+def test_a_piece_has_a_title_its_metre_and_the_name_of_every_c() -> None:
+    figure = plot_piece(piece_of(roll_from({60}, {79}, {60}, {60}), Metre(6, 8)), "Sample 7")
+    (axes,) = figure.axes
+    assert figure.get_suptitle() == "Sample 7"
+    assert axes.get_xlabel() == "bar (6/8)"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["C4", "C5"]
-    assert axes.get_yticks().tolist() == [39, 51]
-    assert axes.get_xlim() == (0, 2)
-    low, high = axes.get_ylim()
-    assert low < 39
-    assert high > 58
+    assert axes.get_yticks().tolist() == [60, 72]
 
 
-@pytest.mark.parametrize("note", [60, 62, 70, 65])
-def test_a_roll_of_one_pitch_has_a_named_pitch_in_view(note: int) -> None:
-    (axes,) = plot_roll(roll_from({note}, {note}), 0.5, "t").axes
-    low, high = axes.get_ylim()
-    labels = zip(axes.get_yticklabels(), axes.get_yticks(), strict=True)
-    assert any(label.get_text() and low <= y <= high for label, y in labels)
+def test_given_notes_have_another_colour_and_a_legend() -> None:
+    figure = plot_piece(piece_of(roll_from({60}), given=(Note(0, 0.5, 72),)))
+    colors = figure.axes[0].collections[1].get_facecolor()
+    assert len({tuple(color) for color in colors.tolist()}) == 2
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["given", "generated"]
+    assert plot_piece(piece_of(roll_from({60}))).legends == []
 
 
 @pytest.mark.parametrize(
@@ -88,9 +116,9 @@ def test_a_roll_of_one_pitch_has_a_named_pitch_in_view(note: int) -> None:
     ids=["silent", "lowest", "highest", "all"],
 )
 def test_every_roll_can_be_plotted(roll: np.ndarray, tmp_path: Path) -> None:
-    figure = plot_roll(roll, 0.5, "t")
+    figure = plot_piece(Piece(roll, 0.5))
     figure.savefig(tmp_path / "roll.png", dpi=30)
-    assert len(bars_of(figure)) == roll.sum()
+    assert len(boxes_of(figure.axes[0])) == roll.sum()
 
 
 # ---- metrics -------------------------------------------------------------------------------------
