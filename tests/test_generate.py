@@ -358,15 +358,12 @@ def test_sample_refuses_unknown_settings_and_values_out_of_range() -> None:
             sample(sampling_model(), **wanted)
 
 
-def test_a_piece_to_harmonize_keeps_its_length_whatever_the_model_predicts(
-    tmp_path: Path,
-) -> None:
-    model = ending_model(0.9)
-    melody = str(tmp_path / "melody.mid")
-    roll_to_midi(roll_from(*[{72}] * 20), 0.5).write(melody)
+def test_a_melody_over_given_chords_lasts_as_long_as_they_do(tmp_path: Path) -> None:
+    model, chords = ending_model(0.9), str(tmp_path / "chords.mid")
+    roll_to_midi(roll_from(*[{48, 52}] * 20), 0.5).write(chords)
     [free] = sample(model, 1, beats=20)
-    [harmonized] = sample(model, 1, harmonize=melody, normalize_key=False)
-    assert len(free.roll) < 20 <= len(harmonized.roll)
+    [over] = sample(model, 1, melody_over=chords, normalize_key=False)
+    assert len(free.roll) < len(over.roll) == 20
 
 
 @pytest.mark.parametrize("flag", ["primer_midi", "continue_from"])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import reference
 from helpers import random_frames
-from helpers_train import ATTENTION, VARIANTS, make_model
+from helpers_train import ATTENTION, VARIANTS, frame_parameters, make_model
 from model import AttentivePianoLSTM, PianoLSTM, build_model
 from pianolstm.layers import attention
 from settings import ModelSettings
@@ -56,7 +56,7 @@ def test_the_gradient_equals_the_slope_of_the_reference(sizes: dict[str, Any]) -
     model.head.nll(vectors[0], piece[0, 1:]).sum().backward()
     # The slope along one random direction, in which every weight changes.
     torch.manual_seed(1)
-    direction = {name: torch.randn_like(weights) for name, weights in model.named_parameters()}
+    direction = {name: torch.randn_like(w) for name, w in frame_parameters(model).items()}
     slope = sum(float((model.get_parameter(n).grad * d).sum()) for n, d in direction.items())
     sides = []
     for sign in (1, -1):

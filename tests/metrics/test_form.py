@@ -50,7 +50,8 @@ def test_bounds_hold_for_all_but_a_share_of_the_pieces() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "expected"), [([C], 1.0), ([C, set()], 1.0), ([{48, 67}], 1.0), ([G], 0.0), ([{64}], 0)]
+    ("last", "expected"),
+    [([C], 1.0), ([C, set()], 1.0), ([{48, 67}], 1.0), ([G], 0.0), ([{64}], 0)],
 )
 def test_the_last_sounding_frame_is_compared_with_the_tonic_triad(
     last: list[set[int]], expected: float
