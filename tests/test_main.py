@@ -235,7 +235,8 @@ def test_evaluate_prints_the_results_of_the_run_again(
     }  # fmt: skip
     for split in ("valid", "test"):
         assert results[split].keys() == {
-            "nll", "nll_first_frame_scored", "nll_per_piece_mean", "end_nll_per_piece", "frame_accuracy", "frames",
+            "nll", "nll_first_frame_scored", "nll_per_piece_mean", "end_nll_per_piece",
+            "frame_accuracy", "frames",
             "unigram", "first_order_markov",
         }  # fmt: skip
     assert results["test"]["frames"] == 60
