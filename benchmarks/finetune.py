@@ -27,8 +27,8 @@ HOME = Path(__file__).resolve().parents[1]
 SIZES = {"train": 20, "valid": 30, "test": 50}
 COMMANDS = {  # flags of main.py
     "fine-tuned": "--init_from {weights}",
-    "default": "--batch_size 4 --epochs 200 --patience 20",
-    "best": "--preset best --batch_size 4 --patience 30",
+    "default": "--batch_size 4 --epochs 100 --patience 15",
+    "best": "--preset best --batch_size 4 --max_steps 2000",
 }
 
 

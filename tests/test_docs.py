@@ -75,8 +75,9 @@ def test_the_documented_commands_of_main_run(
     words = shlex.split(command)
     if "--resume" not in words and "--data" not in words:
         words.append("--data=small set.pickle")  # in place of a named set
-    if not {"--resume", "--evaluate"} & set(words):
-        small = ["--embed_size=8", "--hidden_size=8", "--epochs=1", "--num_samples=1"]
+    if not {"--resume", "--evaluate", "--inspect"} & set(words):
+        small = ["--epochs=1", "--num_samples=1"]
+        small += [] if "--init_from" in words else ["--embed_size=8", "--hidden_size=8"]
         words += [flag for flag in small if flag.split("=")[0] not in command]
     assert call(main, *words) == 0, capsys.readouterr().err
 
