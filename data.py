@@ -7,8 +7,8 @@ model.py.
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,15 +150,32 @@ def training_data(path: Path, metadata: Metadata, given: dict[str, Any]) -> Data
             given = asdict(Settings.of_run(path.parent).data) | given
         if not given.get("data"):
             given = given | {"dataset": metadata["dataset"]}
-    reading = {name: metadata[name] for name in READING if name in metadata}
-    if "frame_beats" in given:
-        reading.pop("frame_seconds", None)
     try:
-        return DataSettings(**{"frame_beats": metadata["frame_beats"]} | reading | given)
+        return DataSettings(**_reading_of(metadata, given) | given)
     except ValueError:
         raise InputError(
             f"{path}: trained on {metadata['dataset']}; name its folder with --data"
         ) from None
+
+
+def read_like(settings: DataSettings, metadata: Metadata, given: Collection[str]) -> DataSettings:
+    """Return the settings, but read MIDI as for trained weights, where the user does not say how.
+
+    Args:
+        settings: the user's values over the defaults.
+        metadata: of the weights.
+        given: names of the settings that the user gave.
+    """
+    reading = _reading_of(metadata, given)
+    return replace(settings, **{name: reading[name] for name in reading.keys() - set(given)})
+
+
+def _reading_of(metadata: Metadata, given: Collection[str]) -> dict[str, Any]:
+    """Return how MIDI was read for trained weights, frames in seconds only if none are given."""
+    names = [name for name in READING if name in metadata]
+    if "frame_beats" in given:
+        names = [name for name in names if name != "frame_seconds"]
+    return {name: metadata[name] for name in ("frame_beats", *names)}
 
 
 # ---- Dataset and batches -------------------------------------------------------------------------

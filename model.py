@@ -35,7 +35,7 @@ from pianolstm.layers.heads import (
 from pianolstm.layers.lstm import LSTM
 from pianolstm.layers.relative_pitch import RelativePitch, outer_pitches
 from pianolstm.rolls import PITCHES
-from settings import ModelSettings
+from settings import ADAPTABLE, ModelSettings
 
 OCTAVE = 12  # semitones
 
@@ -311,6 +311,35 @@ def build_model(settings: ModelSettings) -> PianoLSTM:
         or settings.transpose_prob
     )
     return AttentivePianoLSTM(settings) if attentive else PianoLSTM(settings)
+
+
+def adapt(model: PianoLSTM, settings: ModelSettings) -> PianoLSTM:
+    """Return a model that computes what a trained one does, to be trained under other settings.
+
+    Dropout may differ, and so may `transpose_prob`: the new model has a transposition of weight 0
+    where the old one has none, and where it is no longer wanted, its value for an interval of 0 is
+    part of the embedding's bias.
+
+    Args:
+        model: the trained model; it stays as it is.
+        settings: its own but for those of settings.ADAPTABLE.
+
+    Raises:
+        ValueError: another setting differs; the message names both values.
+    """
+    for name, value in asdict(settings).items():
+        if name not in ADAPTABLE and value != (own := getattr(model.settings, name)):
+            raise ValueError(f"{name} is {own}, not {value}")
+    adapted = build_model(settings)
+    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    transposition = weights.pop("transposition.weight", None)  # (E, 12)
+    if settings.transpose_prob:
+        none = torch.zeros(settings.embed_size, OCTAVE)
+        weights["transposition.weight"] = none if transposition is None else transposition
+    elif transposition is not None:
+        weights["embedding.bias"] += transposition[:, 0]
+    adapted.load_state_dict(weights)
+    return adapted
 
 
 def make_head(size: int, latent_size: int, pitches: int) -> Head:

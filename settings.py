@@ -133,6 +133,10 @@ class ModelSettings(SettingsGroup):
     )
 
 
+# Settings of a model that trained weights allow to change; the others are sizes of theirs.
+ADAPTABLE = ("dropout", "embed_dropout", "attention_dropout", "transpose_prob")
+
+
 @dataclass(frozen=True)
 class TrainSettings(SettingsGroup):
     """Training: Adam on the mean NLL per frame."""
@@ -170,15 +174,31 @@ class TrainSettings(SettingsGroup):
         " AMX, NVIDIA Ampere or later), else float32",
         choices=("auto", "float32", "bfloat16"),
     )
+    # Prechelt 1998, "Early Stopping - But When?"
+    patience: int = setting(
+        0,
+        "end training after this many epochs in a row without a new lowest validation NLL; 0 ="
+        " train all epochs",
+        at_least=0,
+    )
 
 
 @dataclass(frozen=True)
 class RunSettings(SettingsGroup):
-    """Run: the seed, and where files go."""
+    """Run: the seed, the weights to start from, and where files go."""
 
     seed: int = setting(3111, "seed of all random numbers", at_least=0, below=2**63)
+    init_from: str | None = setting(
+        None,
+        "trained weights to start from: a run's folder, a weights file, or nottingham or jsb, which"
+        " come with the program; the model's sizes are theirs, the learning rate and the number of"
+        " steps those of fine-tuning",
+    )
     run_dir: str | None = setting(
         None, "new or empty folder for the run's files; default: runs/<date>-<time>-<dataset>"
+    )
+    tensorboard: bool = setting(
+        False, "write event files for TensorBoard too; needs the package tensorboard"
     )
 
 
@@ -420,6 +440,15 @@ PRESETS: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
+def fine_tuning(frames: int) -> dict[str, Any]:
+    """Return the recipe of --init_from: gentler and shorter than training from nothing.
+
+    Args:
+        frames: frames of the training split.
+    """
+    return {"batch_size": 4, "lr": 0.001, "lr_schedule": "onecycle", "max_steps": 500}
+
+
 def with_preset(settings: Settings, preset: str, given: Collection[str], frames: int) -> Settings:
     """Return the settings with a preset's values in place of those that the user did not give.
 
@@ -429,7 +458,18 @@ def with_preset(settings: Settings, preset: str, given: Collection[str], frames:
         given: names of the settings that the user gave. --epochs overrides a preset's `max_steps`.
         frames: frames of the training split.
     """
-    values = PRESETS[preset](frames)
+    return with_values(settings, PRESETS[preset](frames), given)
+
+
+def with_values(settings: Settings, values: Mapping[str, Any], given: Collection[str]) -> Settings:
+    """Return the settings with these values in place of those that the user did not give.
+
+    Args:
+        settings: the user's values over the defaults.
+        values: by name of the setting. --epochs overrides `max_steps`.
+        given: names of the settings that the user gave.
+    """
+    values = dict(values)
     if "epochs" in given:
         values.pop("max_steps", None)
     values = {name: value for name, value in values.items() if name not in given}

@@ -228,6 +228,7 @@ class Trainer:
         plot: plots the history; called from time to time.
         world: the processes that train together. Each is given all pieces, and trains on its shard
             of every batch.
+        log: records an epoch; called after each.
     """
 
     def __init__(
@@ -242,11 +243,13 @@ class Trainer:
         metadata: Metadata,
         plot: Callable[[Sequence[Epoch]], None] = lambda history: None,
         world: World = SINGLE_PROCESS,
+        log: Callable[[Epoch], None] = lambda epoch: None,
     ) -> None:
         """Make the optimizer; nothing is computed yet."""
         self.model, self.train, self.validate = model, train, validate
         self.settings, self.seed, self.device = settings, seed, device
         self.folder, self.metadata, self.plot, self.world = folder, metadata, plot, world
+        self.log = log
         self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
         ends = list(model.end_head.parameters())
         others = [p for p in model.parameters() if not any(p is end for end in ends)]
@@ -263,6 +266,14 @@ class Trainer:
         """The file of the best weights so far."""
         return self.folder / "model.safetensors"
 
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the last `patience` epochs had no new lowest valid NLL, and others are left."""
+        patience, done = self.settings.patience, len(self.history)
+        if not patience or not 0 < done < self.settings.epochs:
+            return False
+        return done - _best(self.history).epoch >= patience
+
     def resume(self) -> None:
         """Restore the state of the run's folder, if it has one.
 
@@ -278,7 +289,7 @@ class Trainer:
                 raise InputError(f"{path}: not the state of a run (no history)") from None
 
     def fit(self) -> bool:
-        """Train up to the last epoch; return whether it was reached.
+        """Train up to the last epoch, or until `stopped_early`; return False after Ctrl-C.
 
         Ctrl-C gives up the running epoch, which resuming repeats from its start. During the first
         epoch, the weights so far are kept as the best.
@@ -290,10 +301,11 @@ class Trainer:
         signals = defer_signals() if self.world.size == 1 else nullcontext(lambda: None)
         try:
             with signals as self._deliver_signals:
-                while len(self.history) < self.settings.epochs:
+                while len(self.history) < self.settings.epochs and not self.stopped_early:
                     epoch = self._run_epoch(len(self.history) + 1)
                     if self.world.is_main:
                         self._save([*self.history, epoch])
+                        self.log(epoch)
                     self.history.append(epoch)
                     print(epoch, flush=True)
         except KeyboardInterrupt:
@@ -301,6 +313,12 @@ class Trainer:
             if not self.history and self.world.is_main:
                 self.model.save(self.weights_path, {**self.metadata, "best_epoch": 0})
             return False
+        if self.stopped_early:
+            done, best = len(self.history), _best(self.history).epoch
+            print(
+                f"stopped early after epoch {done} of {self.settings.epochs}: no lower valid NLL"
+                f" than that of epoch {best} in {done - best} epochs (--patience)"
+            )
         return True
 
     def _run_epoch(self, number: int) -> Epoch:
@@ -376,7 +394,7 @@ class Trainer:
 
     def _save(self, history: Sequence[Epoch]) -> None:
         """Write the run's files after the last epoch of this history."""
-        last, best = history[-1], min(history, key=lambda epoch: epoch.valid)
+        last, best = history[-1], _best(history)
         if best is last:
             best_epoch = {"best_epoch": last.epoch, "valid_nll": last.valid}
             self.model.save(self.weights_path, {**self.metadata, **best_epoch})
@@ -389,6 +407,11 @@ class Trainer:
         if time.perf_counter() - self._plotted_at > REPLOT_SECONDS:
             self.plot(history)
             self._plotted_at = time.perf_counter()
+
+
+def _best(history: Sequence[Epoch]) -> Epoch:
+    """Return the first epoch with the lowest valid NLL."""
+    return min(history, key=lambda epoch: epoch.valid)
 
 
 def _diverged(where: str, loss: float) -> DivergedError:

@@ -227,8 +227,9 @@ def find_weights(where: str | None) -> Path:
     """Return the weights file of a run's folder, or the file itself.
 
     Args:
-        where: a run's folder, a weights file, or None for the newest run in runs/; without any
-            run, None is the pretrained model.
+        where: a run's folder, a weights file, or the name of weights in pretrained/, such as
+            "jsb"; a run or file of that name comes first. None is the newest run in runs/; without
+            any run, it is the pretrained model.
 
     Raises:
         InputError: there are no weights.
@@ -237,15 +238,25 @@ def find_weights(where: str | None) -> Path:
         path = Path(where)
         if path.is_dir():
             path /= "model.safetensors"
-        if not path.is_file():
-            raise InputError(f"{path}: no such weights file; name a run's folder or a weights file")
-        return path
+        if path.is_file():
+            return path
+        if where in (shipped := pretrained_names()):
+            return PRETRAINED / f"{where}.safetensors"
+        names = "".join(f", or {name}" for name in shipped)
+        raise InputError(
+            f"{path}: no such weights file; name a run's folder or a weights file{names}"
+        )
     runs = sorted(RUNS.glob("*/model.safetensors"), key=lambda path: path.stat().st_mtime)
     if runs:
         return runs[-1]
     if (PRETRAINED / DEFAULT_WEIGHTS).is_file():
         return PRETRAINED / DEFAULT_WEIGHTS
     raise InputError(f"no run in {RUNS}/ to sample from; train one with `python main.py`")
+
+
+def pretrained_names() -> list[str]:
+    """Return the names of the weights that come with the program."""
+    return sorted(path.stem for path in PRETRAINED.glob("*.safetensors"))
 
 
 def git_revision() -> str | None:

@@ -23,7 +23,7 @@ README, *DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in (README, *DOCS)}
 FLAGS = {
     field.name for group in (*GROUPS.values(), PlaySettings) for field in dataclasses.fields(group)
-} | {"preset", "resume", "evaluate", "json", "help"}
+} | {"preset", "resume", "evaluate", "inspect", "json", "help"}
 OTHER_PROGRAMS = {  # flags of pipenv, torchrun and the benchmarks
     "dev", "jobs", "large", "nnodes", "nproc_per_node", "rdzv_backend", "rdzv_endpoint",
 }  # fmt: skip
@@ -75,8 +75,9 @@ def test_the_documented_commands_of_main_run(
     words = shlex.split(command)
     if "--resume" not in words and "--data" not in words:
         words.append("--data=small set.pickle")  # in place of a named set
-    if not {"--resume", "--evaluate"} & set(words):
-        small = ["--embed_size=8", "--hidden_size=8", "--epochs=1", "--num_samples=1"]
+    if not {"--resume", "--evaluate", "--inspect"} & set(words):
+        small = ["--epochs=1", "--num_samples=1"]
+        small += [] if "--init_from" in words else ["--embed_size=8", "--hidden_size=8"]
         words += [flag for flag in small if flag.split("=")[0] not in command]
     assert call(main, *words) == 0, capsys.readouterr().err
 

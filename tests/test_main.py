@@ -231,7 +231,8 @@ def test_evaluate_prints_the_results_of_the_run_again(
 ) -> None:
     results = results_of(run)
     assert results.keys() == {
-        "dataset", "fingerprint", "seed", "best_epoch", "seconds", "valid", "test"
+        "dataset", "fingerprint", "seed", "best_epoch", "seconds", "epochs", "stopped_early",
+        "valid", "test",
     }  # fmt: skip
     for split in ("valid", "test"):
         assert results[split].keys() == {

@@ -1,8 +1,8 @@
-"""All plots, by Matplotlib: the loss curves of a run, a piano-roll, and compared metrics."""
+"""All plots, by Matplotlib: loss curves, a piano-roll, compared metrics, a data set."""
 
 import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,9 +18,12 @@ from pianolstm.files import atomic_write
 from pianolstm.metrics.pieces import METRICS
 from pianolstm.parts import complete, generated_notes
 from pianolstm.piece import Metre, Note, Piece
+from pianolstm.rolls import LOWEST_PITCH, PITCHES
+from pianolstm.tonality import KEY_NAMES
 
 if TYPE_CHECKING:  # its SciPy takes a second to import
     from pianolstm.metrics.comparison import Comparison
+    from pianolstm.outputs.inspection import SplitContents
 
 _BLUE, _ORANGE = "#1f5f8b", "#d98032"  # sampled, real
 _GRAY, _RED, _DARK = "#7a8a99", "#c0392b", "#2c3e50"  # train, valid, baselines
@@ -31,6 +34,7 @@ _ROW_GAP = 0.3  # inches
 _TALL_ROWS = 4  # with more, rows are lower
 _NOTE_GAP = 0.06  # beats
 _PANELS_PER_ROW = 4
+_SHOWN_BEATS = 128  # of the piece in the picture of a data set
 _MIN_NLL = 1e-3  # nats; smaller values are drawn here, since a logarithmic axis has no 0
 _MIN_DIFFERENCE = 1e-9  # full scale of a plot of differences, at least
 
@@ -192,6 +196,80 @@ def _box(start: float, end: float, pitch: int, half: float) -> list[tuple[float,
     """Return the corners of a rectangle around a pitch."""
     low, high = pitch - half, pitch + half
     return [(start, low), (end, low), (end, high), (start, high)]
+
+
+# ---- a data set ----------------------------------------------------------------------------------
+
+
+def plot_inspection(
+    contents: Mapping[str, "SplitContents"], roll: np.ndarray, frame_beats: float, title: str
+) -> Figure:
+    """Return a figure of a data set: lengths, notes in a frame, pitches, keys, and one piece.
+
+    Args:
+        contents: of each split.
+        roll: the piece to show, (T, 88) bool.
+        frame_beats: length of a frame in beats.
+        title: heading of the figure.
+    """
+    figure = Figure(figsize=(14, 10), layout="constrained")
+    panels = figure.subplot_mosaic([["lengths", "notes"], ["pitches", "keys"], ["roll", "roll"]])
+    colors = dict(zip(contents, (_BLUE, _ORANGE, _GRAY), strict=True))
+    lengths = np.concatenate([split.lengths for split in contents.values()])
+    edges = np.histogram_bin_edges(lengths * frame_beats, bins=24)
+    highest = max(int(np.flatnonzero(split.polyphony)[-1]) for split in contents.values())
+    keys = [name + mode for mode in ("", "m") for name in KEY_NAMES]
+    low, high = PITCHES, -1  # columns
+    for i, (name, split) in enumerate(contents.items()):
+        color, offset = colors[name], 0.27 * (i - 1)
+        pieces, _ = np.histogram(split.lengths * frame_beats, edges)
+        centres = edges[:-1] + np.diff(edges) * (0.5 + offset)
+        panels["lengths"].bar(
+            centres, pieces / pieces.sum(), 0.25 * np.diff(edges), color=color, label=name
+        )
+        frames, bars = split.lengths.sum(), np.arange(highest + 1) + offset
+        panels["notes"].bar(bars, split.polyphony[: highest + 1] / frames, 0.25, color=color)
+        panels["pitches"].step(
+            np.arange(PITCHES) + LOWEST_PITCH, split.pitches / frames, where="mid", color=color
+        )
+        shares = [split.keys[key] / len(split.lengths) for key in keys]
+        panels["keys"].bar(np.arange(len(keys)) + offset, shares, 0.25, color=color)
+        if sounding := np.flatnonzero(split.pitches).tolist():
+            low, high = min(low, sounding[0]), max(high, sounding[-1])
+    panels["lengths"].set(xlabel="length of a piece (beats)", ylabel="share of pieces")
+    panels["notes"].set(xlabel="notes in a frame", ylabel="share of frames")
+    panels["notes"].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels["pitches"].set(xlabel="pitch", ylabel="share of frames in which it sounds")
+    if high >= low:
+        panels["pitches"].set_xlim(low + LOWEST_PITCH - 1, high + LOWEST_PITCH + 1)
+    octaves = range(24, 109, 12)  # every C
+    names = [pretty_midi.note_number_to_name(pitch) for pitch in octaves]
+    limits = panels["pitches"].get_xlim()
+    panels["pitches"].set_xticks(octaves, names)
+    panels["pitches"].set_xlim(limits)
+    panels["keys"].set_xticks(range(len(keys)), keys, fontsize=8)
+    panels["keys"].set(xlabel="estimated key", ylabel="share of pieces")
+    for axes in panels.values():
+        axes.spines[["top", "right"]].set_visible(False)
+    _plot_beginning(panels["roll"], Piece(roll, frame_beats))
+    panels["roll"].set(title="the first training piece, as it was read")
+    figure.legend(
+        *panels["lengths"].get_legend_handles_labels(), loc="outside lower center", ncols=3
+    )
+    figure.suptitle(title)
+    return figure
+
+
+def _plot_beginning(axes: Axes, piece: Piece) -> None:
+    """Plot the first beats of a piece, at most _SHOWN_BEATS."""
+    end = min(piece.beats, _SHOWN_BEATS)
+    notes = [(note, _BLUE) for note in generated_notes(piece) if note.start < end]
+    pitches = [note.pitch for note, _ in notes] or [60, 72]
+    low, high = min(pitches) - 2, max(pitches) + 2
+    axes.set(xlim=(0, end), ylim=(low - 0.5, high + 0.5), xlabel="time (beats)", ylabel="pitch")
+    _plot_row(axes, notes, (0.0, end))
+    ticks = [pitch for pitch in range(low, high + 1) if pitch % 12 == 0] or [min(pitches)]
+    axes.set_yticks(ticks, [pretty_midi.note_number_to_name(pitch) for pitch in ticks])
 
 
 # ---- metrics -------------------------------------------------------------------------------------

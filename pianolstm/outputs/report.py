@@ -52,6 +52,9 @@ def results_table(
     ]
     valid, test = results["valid"], results["test"]
     rows = [(label, f"{valid[key]:.3f}", f"{test[key]:.3f}") for label, key in labels]
+    if start := results.get("init_from"):
+        nlls = f"{start['valid_nll']:.3f}", f"{start['test_nll']:.3f}"
+        rows.insert(2, ("weights before training", *nlls))
     rows += [(label, "", f"{nll:.3f}".removesuffix("0")) for label, nll in published]
     accuracy = "frame_accuracy"
     rows.append(("frame accuracy", f"{valid[accuracy]:.1%}", f"{test[accuracy]:.1%}"))
