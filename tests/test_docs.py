@@ -24,8 +24,9 @@ TEXTS = {path: path.read_text(encoding="utf-8") for path in (README, *DOCS)}
 FLAGS = {
     field.name for group in (*GROUPS.values(), PlaySettings) for field in dataclasses.fields(group)
 } | {"preset", "resume", "evaluate", "inspect", "json", "help"}
-OTHER_PROGRAMS = {  # flags of pipenv, torchrun and the benchmarks
+OTHER_PROGRAMS = {  # flags of pipenv, torchrun, tensorboard and the benchmarks
     "dev", "jobs", "large", "nnodes", "nproc_per_node", "rdzv_backend", "rdzv_endpoint",
+    "logdir",
 }  # fmt: skip
 
 # ---- commands ------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def test_it_shows_a_named_set(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / tiny_set.mat).write_bytes(tiny_mat)
+    (tmp_path / tiny_set.file).write_bytes(tiny_mat)
     assert call(main, "--dataset=nottingham", "--data_dir=.", "--inspect") == 0
     printed = capsys.readouterr().out
     assert "nottingham: a frame is 0.75 beats" in printed
