@@ -33,6 +33,9 @@ from pianolstm.rolls import PITCHES, PackedRolls, fingerprint
 from settings import DataSettings, Settings
 
 CACHE_DIR = Path(".cache")  # parsed files, and locks
+# Settings on how MIDI is read beside `frame_beats`; those that differ from the default are recorded
+# in the weights, and playing reads the user's files in the same way.
+READING = ("frame_seconds", "min_frames", "sustain")
 
 # ---- a corpus ------------------------------------------------------------------------------------
 
@@ -49,7 +52,12 @@ def load(settings: DataSettings, *, named: bool) -> Corpus:
         InputError: the corpus can't be read or downloaded, or is not what its name says.
     """
     if settings.data is not None:
-        return load_path(Path(settings.data), settings.frame_beats, settings.max_minutes)
+        return load_path(
+            Path(settings.data),
+            settings.frame_beats,
+            settings.max_minutes,
+            **{name: getattr(settings, name) for name in READING},
+        )
     folder = Path(settings.data_dir)
     if settings.dataset == "chorales":
         return load_chorales(folder, CACHE_DIR)
@@ -93,19 +101,23 @@ def load_if_present(settings: DataSettings) -> Corpus | None:
         return None
 
 
-def load_path(path: Path, frame_beats: float, max_minutes: float | None = None) -> Corpus:
+def load_path(
+    path: Path, frame_beats: float, max_minutes: float | None = None, **reading: Any
+) -> Corpus:
     """Read a file or folder. A benchmark set is recognised by its frames, under any name.
 
     Args:
         path: a pickle, .mat, .npz, or a folder of MIDI files.
         frame_beats: length of a frame in beats, for MIDI.
         max_minutes: longer MIDI files are left out; None = the default of --max_minutes.
+        reading: the settings of READING; their defaults are those of DataSettings. A frame of
+            `frame_seconds` is as long as at 120 beats per minute.
 
     Raises:
         InputError: it can't be read, or holds no piano-rolls.
     """
     minutes = DataSettings.max_minutes if max_minutes is None else max_minutes
-    splits, remarks = formats.read(path, frame_beats, CACHE_DIR, minutes)
+    splits, remarks = formats.read(path, frame_beats, CACHE_DIR, minutes, **reading)
     frames_sha256 = fingerprint(splits)
     if known := recognise(frames_sha256):
         name, named_set = known
@@ -116,7 +128,10 @@ def load_path(path: Path, frame_beats: float, max_minutes: float | None = None) 
     name = re.sub(r"\W+", "-", path.resolve().stem).strip("-").lower()[:40] or "data"
     if name in (*NAMED_SETS, "chorales"):
         name += "-data"  # the plain names belong to the sets themselves
-    return Corpus(name, splits, frame_beats, frames_sha256, tuple(remarks))
+    if (seconds := reading.get("frame_seconds")) is not None:
+        frame_beats = 2 * seconds
+    changed = {key: reading[key] for key in reading if reading[key] != getattr(DataSettings, key)}
+    return Corpus(name, splits, frame_beats, frames_sha256, tuple(remarks), reading=changed)
 
 
 def training_data(path: Path, metadata: Metadata, given: dict[str, Any]) -> DataSettings:
@@ -135,8 +150,11 @@ def training_data(path: Path, metadata: Metadata, given: dict[str, Any]) -> Data
             given = asdict(Settings.of_run(path.parent).data) | given
         if not given.get("data"):
             given = given | {"dataset": metadata["dataset"]}
+    reading = {name: metadata[name] for name in READING if name in metadata}
+    if "frame_beats" in given:
+        reading.pop("frame_seconds", None)
     try:
-        return DataSettings(**{"frame_beats": metadata["frame_beats"]} | given)
+        return DataSettings(**{"frame_beats": metadata["frame_beats"]} | reading | given)
     except ValueError:
         raise InputError(
             f"{path}: trained on {metadata['dataset']}; name its folder with --data"

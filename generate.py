@@ -11,7 +11,7 @@ it, and then read by the model (RNN-NADE, Boulanger-Lewandowski et al. 2012).
 import math
 import secrets
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -50,8 +50,8 @@ from pianolstm.layers.heads import (
     ChordHead,
     SamplingParams,
 )
-from pianolstm.metrics.copying import window_hashes
 from pianolstm.metre import estimate_metre
+from pianolstm.metrics.copying import window_hashes
 from pianolstm.midi import parse_program
 from pianolstm.outputs.audio import find_soundfont
 from pianolstm.outputs.samples import Origin, parse_formats, write_index, write_samples
@@ -328,7 +328,7 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
     Raises:
         InputError: a given file can't be used, or two flags exclude each other.
     """
-    wanted, given = check_settings(settings), read_given(settings, play)
+    wanted, given = check_settings(settings), read_given(settings, play, model.metadata)
     head, params = model.head, sampling_params(settings)
     frame_beats, dataset = model.metadata["frame_beats"], model.metadata["dataset"]
     octave, remarks = octave_shift(dataset), list(given.remarks)
@@ -377,7 +377,8 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
         heard = transpose(line_to_roll(given.notes, frame_beats, length), moves.to_model)
         sampler = harmonize(heard, head, params)
         return replace(plan, frames=length, sample_frame=sampler, heard=heard)
-    heard = transpose(notes_to_roll(given.notes, frame_beats, length), moves.to_model)
+    least = model.metadata.get("min_frames", 0)
+    heard = transpose(notes_to_roll(given.notes, frame_beats, length, least), moves.to_model)
     if given.name == "melody_over":
         sampler = melody_over(heard, head, params)
         return replace(plan, frames=length, sample_frame=sampler, heard=heard)
@@ -430,8 +431,14 @@ class Given(NamedTuple):
         return self.name not in ("", "primer_notes")
 
 
-def read_given(settings: SampleSettings, play: PlaySettings) -> Given:
+def read_given(settings: SampleSettings, play: PlaySettings, reading: Mapping[str, Any]) -> Given:
     """Return the music of the flags that name some.
+
+    Args:
+        settings: how to sample.
+        play: further settings.
+        reading: how the model's training files were read: `frame_seconds`, if it is given. Other
+            entries of a model's metadata are ignored.
 
     Raises:
         InputError: there are two of them, or the music can't be read.
@@ -447,7 +454,8 @@ def read_given(settings: SampleSettings, play: PlaySettings) -> Given:
             notes, beats = parse_notes(value, settings.velocity)
             return Given(name, flag, notes, beats)
         try:
-            music = read_music(value, DataSettings.max_minutes)
+            by_seconds = reading.get("frame_seconds") is not None
+            music, left_out = read_music(value, DataSettings.max_minutes, by_seconds=by_seconds)
         except InputError as error:
             raise InputError(f"--{name} {error}") from None
         metre = music.metre
@@ -463,6 +471,7 @@ def read_given(settings: SampleSettings, play: PlaySettings) -> Given:
             metre,
             music.key,
             find_key(music.notes, music.key),
+            tuple(f"{flag}: {remark}" for remark in left_out),
         )
         if name == "primer_midi":
             notes = first_beats(music.notes, settings.primer_beats)
@@ -474,7 +483,7 @@ def read_given(settings: SampleSettings, play: PlaySettings) -> Given:
                 f"{flag}: the melody is its {len(notes)} highest notes;"
                 f" {len(music.notes) - len(notes)} below them are left out"
             )
-            return given._replace(notes=notes, remarks=(remark,))
+            return given._replace(notes=notes, remarks=(*given.remarks, remark))
         return given
     return Given()
 

@@ -85,6 +85,8 @@ def parse_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]
         parser.error("--preset: not with --resume or --evaluate; a run has its own settings")
     if "" in (flags.resume, flags.evaluate):
         parser.error("--resume, --evaluate: the name is empty")
+    if hasattr(flags, "frame_beats") and hasattr(flags, "frame_seconds"):
+        parser.error("--frame_beats, --frame_seconds: give only one of them")
     return flags, parser
 
 
@@ -125,7 +127,7 @@ def train_run(settings: Settings, flags: argparse.Namespace) -> int:
             _print_remarks(corpus)
             print(corpus_summary(corpus.name, corpus.splits))
         check_settings(settings.sample)  # reports what is wrong before the training
-        read_given(settings.sample, PlaySettings())
+        read_given(settings.sample, PlaySettings(), corpus.reading)
         datasets, corpus = _make_datasets(corpus)
         settings = resolve(settings, flags, corpus, datasets["train"], device)
         baselines = Baselines(datasets["train"].rolls)
@@ -215,6 +217,7 @@ def make_trainer(
         metadata={
             **_identity(corpus),
             "frame_beats": corpus.frame_beats,
+            **corpus.reading,
             "seed": settings.run.seed,
             "train": asdict(settings.train),
         },

@@ -43,6 +43,21 @@ class DataSettings(SettingsGroup):
         at_least=0.01,
         at_most=16,
     )
+    frame_seconds: float | None = setting(
+        None,
+        "length of a frame in seconds, in place of --frame_beats, for music played without a click;"
+        " samples are then in real time at 120 beats per minute",
+        at_least=0.005,
+        at_most=8,
+    )
+    min_frames: int = setting(
+        0,
+        "shortest note of a MIDI file in frames; 0 = a note that rounds to no frame vanishes, 1 ="
+        " it is kept for one frame",
+        at_least=0,
+        at_most=64,
+    )
+    sustain: bool = setting(False, "let the sustain pedal of a MIDI file hold its notes")
     max_minutes: float = setting(
         30.0,
         "longest MIDI file to read, in minutes; longer ones are left out",

@@ -90,6 +90,13 @@ def check_metadata(metadata: Metadata) -> None:
     frame_beats = metadata["frame_beats"]
     if not isinstance(frame_beats, (int, float)) or not 0 < frame_beats <= 16:
         raise ValueError("frame_beats is not a number of beats")
+    seconds = metadata.get("frame_seconds", 1.0)
+    if not isinstance(seconds, (int, float)) or not 0 < seconds <= 8:
+        raise ValueError("frame_seconds is not a number of seconds")
+    if not isinstance(metadata.get("min_frames", 0), int):
+        raise ValueError("min_frames is not a number of frames")
+    if not isinstance(metadata.get("sustain", False), bool):
+        raise ValueError("sustain is neither true nor false")
     if not all(isinstance(metadata[name], str) for name in ("dataset", "fingerprint")):
         raise ValueError("dataset and fingerprint are not text")
 

@@ -23,7 +23,7 @@ from pianolstm.files import InputError
 from pianolstm.parts import Part, complete, generated_notes, split_parts
 from pianolstm.piece import Metre, Note, Piece
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
-from pianolstm.smf import MidiError, Sequence, read_smf
+from pianolstm.smf import MidiError, Sequence, SmpteError, read_smf
 from pianolstm.tonality import Key
 
 _TICKS_PER_BEAT = 480
@@ -34,7 +34,7 @@ _END_OF_ROLL = b"end of roll"  # the text event that marks the end, so that fina
 _DEFAULT_TEMPO = 500_000  # microseconds per beat of a file without a tempo: 120 beats a minute
 _DEFAULT_BPM = 120.0
 
-# Free performances are told by how their onsets fall between the beats.
+# How onsets fall between the beats shows whether a piece was played freely.
 _DIVISIONS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32)  # of a beat, that onsets may gather on
 _ON_BEATS = 0.3  # smallest share; onsets anywhere stay below it with a probability of 99 %
 _MIN_ONSETS = 64  # fewer onsets say nothing
@@ -92,18 +92,15 @@ class MidiAccount:
         if self.drums:
             remarks.append(f"left out: drums, {_count(self.drums, 'note')}")
         if self.other_pieces:
-            remarks.append(
-                f"a file of {self.other_pieces + 1} pieces (MIDI type 2); only the first is used"
-            )
+            pieces = self.other_pieces + 1
+            remarks.append(f"a file of {pieces} pieces (MIDI type 2); only the first is used")
         if self.free and options.frame_seconds is None:
-            remarks.append(_FREE)
+            what = "a free performance" if self.free == 1 else f"{self.free:,} free performances"
+            remarks.append(
+                f"{what}: the notes do not sit on the beats of the file; frames of a fixed time"
+                " suit better, such as --frame_seconds 0.125 in training, not --frame_beats"
+            )
         return remarks
-
-
-_FREE = (
-    "a free performance: its notes do not sit on the file's beats; frames of a fixed time suit it"
-    " better, such as --frame_seconds 0.125 in place of --frame_beats"
-)
 
 
 class MidiMusic(NamedTuple):
@@ -114,6 +111,10 @@ class MidiMusic(NamedTuple):
     metre: Metre | None  # the first time signature, with the upbeat if a shorter bar precedes it
     key: Key | None  # the first key signature
     beats: float = 0.0  # length: up to the last note's end, or the mark of `roll_to_midi`
+
+
+class UnreadableError(InputError):
+    """A file that can't be opened or read, whatever is in it."""
 
 
 class NoRollError(InputError):
@@ -162,21 +163,6 @@ def read_midi(
     sequences = _read_sequences(path)
     roll, account = _to_roll(path, sequences[0], options)
     return roll, account + MidiAccount(other_pieces=len(sequences) - 1)
-
-
-class DroppedNotes(NamedTuple):
-    """The number of notes of a MIDI file that its roll can't represent."""
-
-    out_of_range: int  # above or below the 88 pitches
-    too_short: int  # rounded to the same start and end
-
-
-def midi_to_roll(
-    path: str | Path, frame_beats: float, max_minutes: float = math.inf
-) -> tuple[np.ndarray, DroppedNotes]:
-    """Read a MIDI file as `read_midi` does."""
-    roll, account = read_midi(path, frame_beats, max_minutes=max_minutes)
-    return roll, DroppedNotes(account.out_of_range, account.too_short)
 
 
 def read_pieces(
@@ -264,18 +250,29 @@ def _first_metre(sequence: Sequence) -> Metre | None:
 def _read_sequences(path: str | Path) -> list[Sequence]:
     """Return the pieces of a MIDI file; there is at least one."""
     path = Path(path)
+    if path.is_dir():
+        raise UnreadableError(f"{path}: a folder that can't be opened as a file")
+    if path.exists() and not path.is_file():
+        raise UnreadableError(f"{path}: neither a file nor a folder")
     try:
         size = path.stat().st_size
         if size > _MAX_BYTES:
             limit = f"{size / 2**20:.0f} MB; the limit is {_MAX_BYTES >> 20}"
-            raise NoRollError(f"{path}: too large, {limit}", "too long", MidiAccount())
+            reason = f"larger than {_MAX_BYTES >> 20} MB"
+            raise NoRollError(f"{path}: too large, {limit}", reason, MidiAccount())
         if not size:
-            raise NoRollError(f"{path}: empty, it has no bytes", "empty", MidiAccount())
+            raise NoRollError(f"{path}: empty, it has no bytes", "no bytes", MidiAccount())
         data = path.read_bytes()
+    except FileNotFoundError:
+        words = "a link to a file that is missing" if path.is_symlink() else "no such file"
+        raise UnreadableError(f"{path}: {words}") from None
     except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror or 'input error'})") from None
+        words = (error.strerror or "input error").lower()
+        raise UnreadableError(f"{path}: can't be read ({words})") from None
     try:
         return read_smf(data)
+    except SmpteError as error:
+        raise NoRollError(f"{path}: {error}", "time in SMPTE frames", MidiAccount()) from None
     except MidiError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -318,7 +315,7 @@ def _to_roll(
         raise NoRollError(
             f"{path}: {minutes:.0f} minutes long; the limit is {options.max_minutes:g}, or"
             " --max_minutes in training",
-            "too long",
+            f"longer than {options.max_minutes:g} minutes (--max_minutes)",
             account,
         )
     if not kept.any() and not len(marks):
@@ -328,7 +325,7 @@ def _to_roll(
     if frames > _MAX_FRAMES:
         raise NoRollError(
             f"{path}: too long, {frames:,} frames; the limit is {_MAX_FRAMES:,}",
-            "too long",
+            f"longer than {_MAX_FRAMES:,} frames",
             account,
         )
     roll = np.zeros((frames, PITCHES), dtype=bool)
@@ -360,7 +357,7 @@ def _too_short(account: MidiAccount, options: ReadOptions) -> str:
         shorter = f"--frame_seconds {options.frame_seconds / 2:g}"
     return (
         f"{share} of the notes ({account.too_short:,} of {account.notes:,}) are too short for the"
-        f" frames and vanish; {shorter} or --min_frames 1 keeps them"
+        f" frames and vanish; {shorter} or --min_frames 1 in training keeps them"
     )
 
 

@@ -144,7 +144,7 @@ def _four_voices(notes: Sequence[Note]) -> list[Part]:
     if not segments:
         return [Part(name, []) for name in _VOICES]
     # The voices' usual ranges, moved to where this piece lies.
-    shift = np.mean([note.pitch for note in notes]) - np.mean(list(_VOICES.values()))
+    shift = float(np.mean([note.pitch for note in notes]) - np.mean(list(_VOICES.values())))
     centres = [centre + shift for centre in _VOICES.values()]
     outer = {0, len(centres) - 1}
     paths: list[tuple[float, dict[int, int]]] = [(0.0, {})]  # least cost of each state

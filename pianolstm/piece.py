@@ -75,25 +75,27 @@ class Piece:
         return max([len(self.roll) * self.frame_beats, *ends])
 
 
-def notes_to_roll(notes: Iterable[Note], frame_beats: float, frames: int = 0) -> np.ndarray:
+def notes_to_roll(
+    notes: Iterable[Note], frame_beats: float, frames: int, min_frames: int = 0
+) -> np.ndarray:
     """Return notes on the model's grid; starts and ends are rounded to it, half a frame up.
 
-    A note that rounding leaves without a frame, or that is not among the 88 pitches, is left out.
-
     Args:
-        notes: the notes.
+        notes: the notes; those not among the 88 pitches are left out.
         frame_beats: length of a frame in beats.
-        frames: the least length of the roll.
+        frames: the length of the roll.
+        min_frames: the shortest note in frames. With 0, a note that rounds to no frame vanishes;
+            with 1, it is kept for the frame in which most of it sounds.
 
     Returns:
         (T, 88) bool, row = one frame, column 0 = MIDI 21 (A0).
     """
-    spans = [
-        (int(note.start / frame_beats + 0.5), int(note.end / frame_beats + 0.5), note.pitch)
-        for note in notes
-    ]
-    roll = np.zeros((max([frames, *(end for _, end, _ in spans)]), PITCHES), dtype=bool)
-    for start, end, pitch in spans:
-        if 0 <= (column := pitch - LOWEST_PITCH) < PITCHES:
+    roll = np.zeros((frames, PITCHES), dtype=bool)
+    for note in notes:
+        start, end = int(note.start / frame_beats + 0.5), int(note.end / frame_beats + 0.5)
+        if min_frames:
+            start = start if start < end else int((note.start + note.end) / 2 / frame_beats)
+            end = max(end, start + min_frames)
+        if 0 <= (column := note.pitch - LOWEST_PITCH) < PITCHES:
             roll[start:end, column] = True
     return roll

@@ -19,6 +19,7 @@ _END_OF_TRACK, _TEXT, _TEMPO, _METRE, _KEY = 0x2F, 0x01, 0x51, 0x58, 0x59
 # Bytes behind a status byte, by its upper half; F1 to FE do not belong in a file, but are found.
 _CHANNEL_DATA = {0x8: 2, 0x9: 2, 0xA: 2, 0xB: 2, 0xC: 1, 0xD: 1, 0xE: 2}
 _SYSTEM_DATA = {0xF1: 1, 0xF2: 2, 0xF3: 1}
+_NO_TICK = -1
 _MAX_DENOMINATOR = 6  # of a metre, as a power of two: 64
 
 _Strikes = list[tuple[int, int]]  # (tick, velocity) of one pitch in file order; velocity 0 = off
@@ -26,6 +27,10 @@ _Strikes = list[tuple[int, int]]  # (tick, velocity) of one pitch in file order;
 
 class MidiError(Exception):
     """The bytes are not a MIDI file that can be read; the message says why, without the path."""
+
+
+class SmpteError(MidiError):
+    """The file is in order, but its time is in SMPTE frames."""
 
 
 class TickNote(NamedTuple):
@@ -64,7 +69,8 @@ def read_smf(data: bytes) -> list[Sequence]:
         One piece; of a file of type 2, one piece for each track that has notes.
 
     Raises:
-        MidiError: there is no MIDI header, the time is in SMPTE frames, or a track is damaged.
+        SmpteError: the time is in SMPTE frames.
+        MidiError: there is no MIDI header, or a track is damaged.
     """
     header = data.find(b"MThd")
     if header < 0:
@@ -74,7 +80,7 @@ def read_smf(data: bytes) -> list[Sequence]:
     size, kind, _, division = struct.unpack(">IHHH", data[header + 4 : header + 14])
     if division & 0x8000:
         rate = 256 - (division >> 8)
-        raise MidiError(
+        raise SmpteError(
             f"its time is in SMPTE frames ({rate} a second), not in beats; export it with ticks per"
             " beat"
         )
@@ -224,6 +230,8 @@ def _pair(events: _Strikes, pitch: int, channel: int, piece: Sequence) -> None:
     notes, left = _pair_oldest(events)
     unbalanced = 0
     if left:
+        notes, left = _pair_oldest(_on_before_off(events))
+    if left:
         notes, left, unbalanced = _pair_all(events)
     if channel == _DRUM_CHANNEL:
         piece.drums += len(notes) + left
@@ -246,6 +254,28 @@ def _pair_oldest(events: _Strikes) -> tuple[list[tuple[int, int, int]], int]:
             notes.append((start, tick, struck))
             first += 1
     return notes, len(sounding) - first
+
+
+def _on_before_off(events: _Strikes) -> _Strikes:
+    """Return the events with each off of a silent pitch behind an on of the same tick.
+
+    music21 and others write a grace note, of no length, as an off and then an on.
+    """
+    ordered: _Strikes = []
+    sounding, early = 0, _NO_TICK
+    for tick, velocity in events:
+        if velocity and early == tick:
+            ordered += [(tick, velocity), (tick, 0)]
+            early = _NO_TICK
+        elif velocity:
+            ordered.append((tick, velocity))
+            sounding += 1
+        elif sounding:
+            ordered.append((tick, 0))
+            sounding -= 1
+        else:
+            early = tick
+    return ordered
 
 
 def _pair_all(events: _Strikes) -> tuple[list[tuple[int, int, int]], int, int]:

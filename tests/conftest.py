@@ -1,4 +1,4 @@
-"""What the tests share. No test reaches the network, or writes outside its own tmp_path."""
+"""Fixtures of several test files. No test reaches the network, or writes outside its tmp_path."""
 
 import hashlib
 import os
@@ -13,53 +13,67 @@ import numpy as np
 import pytest
 import torch
 
-import corpora
-from corpora import Benchmark
-from data import fingerprint
+pytest.register_assert_rewrite("helpers", "reference")
+from helpers import Splits, mat_bytes, roll_from, write_pieces  # noqa: E402  (after the line above)
+from pianolstm.inputs import datasets  # noqa: E402
+from pianolstm.inputs.datasets import NAMED_SETS, NamedSet  # noqa: E402
+from pianolstm.rolls import fingerprint  # noqa: E402
 
-pytest.register_assert_rewrite("helpers", "helpers_train")  # a failed assert of theirs says why
-from helpers import Splits, mat_bytes  # noqa: E402  (only then)
-from helpers_main import write_tunes  # noqa: E402
-
-# The same examples in every run, however slow the machine; tmp_path may be shared by examples.
+# The same examples in every run, however slow the machine; the examples of a test share tmp_path.
 hypothesis.settings.register_profile(
     "stable",
     deadline=None,
     derandomize=True,
     database=None,
+    max_examples=50,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 hypothesis.settings.load_profile("stable")
 
-Steps = list[tuple[int, ...]]
+Pieces = list[list[tuple[int, ...]]]
+
+# ---- isolation -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Compute in one thread: for work this small, more of them only wait for one another."""
+    """Compute in one thread: with work this small, several only wait for one another."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what is read of files away from the user's own `.cache/`."""
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests away from the user's `.cache/`."""
+    import data
+
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(corpora, "KEPT", tmp_path_factory.mktemp("kept"))
+        monkeypatch.setattr(data, "CACHE_DIR", tmp_path_factory.mktemp("cache"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError(f"a test opened a network address: {args[0]}")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+
+
+# ---- data ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Return the folder of the real sets; skip where the environment names none."""
+    """Return the folder of the real data sets; skip if PIANO_DATA_DIR does not name it."""
     folder = os.environ.get("PIANO_DATA_DIR")
     if not folder:
-        pytest.skip("PIANO_DATA_DIR names no folder with the benchmark's files")
+        pytest.skip("PIANO_DATA_DIR does not name the folder of the benchmark's files")
     return Path(folder)
 
 
 @pytest.fixture
-def tiny_steps() -> dict[str, list[Steps]]:
-    """Seven tunes of 2 to 6 frames, as the MIDI numbers that sound."""
+def tiny_pieces() -> dict[str, Pieces]:
+    """Return seven pieces of 2 to 6 frames, as the MIDI numbers that sound."""
     return {
         "train": [
             [(60, 64, 67), (60, 64, 67), (), (65,)],
@@ -72,80 +86,67 @@ def tiny_steps() -> dict[str, list[Steps]]:
 
 
 @pytest.fixture
-def tiny_splits(tiny_steps: dict[str, list[Steps]]) -> dict[str, list[np.ndarray]]:
-    """Return the rolls of `tiny_steps`, (T, 88) bool."""
-    splits: dict[str, list[np.ndarray]] = {}
-    for split, tunes in tiny_steps.items():
-        splits[split] = []
-        for steps in tunes:
-            roll = np.zeros((len(steps), 88), dtype=bool)
-            for frame, notes in enumerate(steps):
-                for note in notes:
-                    roll[frame, note - 21] = True
-            splits[split].append(roll)
-    return splits
+def tiny_splits(tiny_pieces: dict[str, Pieces]) -> Splits:
+    """Return the rolls of `tiny_pieces`, (T, 88) bool each."""
+    return {
+        split: [roll_from(*map(set, piece)) for piece in pieces]
+        for split, pieces in tiny_pieces.items()
+    }
 
 
 @pytest.fixture
-def mat(tiny_splits: Splits) -> bytes:
-    return mat_bytes(tiny_splits)
-
-
-@pytest.fixture
-def pickled(tiny_steps: Any) -> bytes:
-    return pickle.dumps(tiny_steps, protocol=2)
-
-
-@pytest.fixture
-def other(tiny_splits: Splits) -> Splits:
-    """Return other frames, of the same lengths."""
+def other_splits(tiny_splits: Splits) -> Splits:
+    """Return other rolls of the same lengths."""
     return {split: [roll[::-1] for roll in rolls] for split, rolls in tiny_splits.items()}
 
 
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch, tiny_splits: Splits, mat: bytes) -> Benchmark:
-    """Put a benchmark of seven tunes in the place of Nottingham, and nothing beside it."""
-    benchmark = Benchmark(
+def tiny_mat(tiny_splits: Splits) -> bytes:
+    return mat_bytes(tiny_splits)
+
+
+@pytest.fixture
+def tiny_pickle(tiny_pieces: dict[str, Pieces]) -> bytes:
+    return pickle.dumps(tiny_pieces, protocol=2)
+
+
+@pytest.fixture
+def tiny_set(monkeypatch: pytest.MonkeyPatch, tiny_splits: Splits, tiny_mat: bytes) -> NamedSet:
+    """Replace the named sets by one of seven pieces, under the name of Nottingham."""
+    named_set = NamedSet(
         mat="Tiny_Set.mat",
-        mat_sha256=hashlib.sha256(mat).hexdigest(),
+        mat_sha256=hashlib.sha256(tiny_mat).hexdigest(),
         pickle="Tiny Set.pickle",
         frame_beats=0.75,
-        counts=((3, 12), (2, 5), (2, 7)),
+        fingerprint=fingerprint(tiny_splits),
         published=(("a paper", 3.5),),
-        frames_sha256=fingerprint(tiny_splits),
     )
-    monkeypatch.setattr(corpora, "BENCHMARKS", {"nottingham": benchmark})
-    return benchmark
+    for name in list(NAMED_SETS):
+        monkeypatch.delitem(NAMED_SETS, name)
+    monkeypatch.setitem(NAMED_SETS, "nottingham", named_set)
+    return named_set
 
 
 @pytest.fixture
 def few_chorales(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Make a list of 60 tunes the corpus of music21; return a list that counts its readings."""
-    readings: list[int] = []
+    """Replace music21's corpus by 60 pieces; return a list with one item for each parse of it."""
+    parses: list[int] = []
 
     def parse() -> Iterator[tuple[str, np.ndarray]]:
-        readings.append(1)
+        parses.append(1)
         for number in range(60):
             roll = np.zeros((8, 88), dtype=bool)
             roll[:, 30] = True
             roll[[bool(number >> bit & 1) for bit in range(8)], 40] = True
             yield f"bach/bwv{number}.mxl", roll
 
-    monkeypatch.setattr(corpora, "parse_chorales", parse)
-    return readings
-
-
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError(f"a test reached for the network: {args[0]}")
-
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setattr(datasets, "_parse_chorales", parse)
+    return parses
 
 
 @pytest.fixture
 def small_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the path of a small set of piano-rolls; the program runs in an empty folder."""
+    """Return the path of a small data set; the current folder is empty but for it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PIANO_DATA_DIR", raising=False)
-    return write_tunes(tmp_path)
+    return write_pieces(tmp_path)

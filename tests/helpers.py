@@ -1,9 +1,8 @@
-"""What several test files use: rolls as notes, files of them, and what a refusal says."""
+"""What several test files use: rolls as pitches, small data sets, calls of the programs."""
 
 import io
 import pickle
-import subprocess
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,69 +12,41 @@ import scipy.io
 import torch
 from torch import Tensor
 
-from data import read
-from files import InputError
-from flags import Parser, add_flags
-from groups import Group
-from rolls import SPLITS
-from settings import DataSettings
+from pianolstm.cli import Parser, SettingsGroup, add_flags
+from pianolstm.files import InputError
+from pianolstm.rolls import PITCHES
 
 ROOT = Path(__file__).parent.parent
-K = 88
-RATE = 44_100
+SMALL = ["--embed_size=8", "--hidden_size=8", "--latent_size=3", "--epochs=2", "--seconds=2"]
+
 Splits = dict[str, list[np.ndarray]]
+
+# ---- rolls ---------------------------------------------------------------------------------------
+
+
+def roll_from(*frames: set[int]) -> np.ndarray:
+    """Return the roll, (T, 88) bool, of frames given as sets of MIDI numbers."""
+    roll = np.zeros((len(frames), PITCHES), dtype=bool)
+    for t, pitches in enumerate(frames):
+        roll[t, [pitch - 21 for pitch in sorted(pitches)]] = True
+    return roll
 
 
 def steps_of(roll: np.ndarray) -> list[list[int]]:
     """Return the MIDI numbers of each frame."""
-    return [[column + 21 for column in range(K) if frame[column]] for frame in roll]
+    return [[column + 21 for column in range(PITCHES) if frame[column]] for frame in roll]
 
 
-def roll_from(*frames: set[int]) -> np.ndarray:
-    """Return the roll of frames given as sets of MIDI numbers, (T, 88) bool."""
-    roll = np.zeros((len(frames), K), dtype=bool)
-    for t, notes in enumerate(frames):
-        roll[t, [note - 21 for note in sorted(notes)]] = True
-    return roll
+def random_frames(rows: int, pitches: int, density: float = 0.3, seed: int = 2) -> Tensor:
+    """Return (rows, pitches) float64 zeros and ones, ones with this density."""
+    uniform = torch.rand(rows, pitches, generator=torch.Generator().manual_seed(seed))
+    return (uniform < density).double()
 
 
-def draw_frames(rows: int, keys: int, density: float = 0.3, seed: int = 2) -> Tensor:
-    drawn = torch.rand(rows, keys, generator=torch.Generator().manual_seed(seed)) < density
-    return drawn.double()
-
-
-def write_pickle(path: Path, content: Any, protocol: int = 2) -> Path:
-    path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, protocol))
-    return path
-
-
-def mat_bytes(splits: Splits) -> bytes:
-    arrays = {}
-    for split, rolls in splits.items():
-        arrays[f"{split}data"] = np.empty((1, len(rolls)), dtype=object)
-        for i, roll in enumerate(rolls):
-            arrays[f"{split}data"][0, i] = roll.astype(np.uint8)
-    file = io.BytesIO()
-    scipy.io.savemat(file, arrays)
-    return file.getvalue()
-
-
-def data_settings(folder: Path, **values: Any) -> DataSettings:
-    return DataSettings(**{"dataset": "nottingham", "data_dir": str(folder), **values})
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-
-
-def assert_frames(splits: Splits, expected: Splits) -> None:
-    for split in SPLITS:
-        assert len(splits[split]) == len(expected[split])
-        for roll, wanted in zip(splits[split], expected[split], strict=True):
-            np.testing.assert_array_equal(roll, wanted)
-
-
-def assert_same(splits: Splits, expected: Splits) -> None:
+def assert_same(
+    splits: Mapping[str, Sequence[np.ndarray]], expected: Mapping[str, Sequence[np.ndarray]]
+) -> None:
+    """Assert that two sets have the same splits of the same rolls."""
     assert sorted(splits) == sorted(expected)
     for split, rolls in expected.items():
         assert len(splits[split]) == len(rolls)
@@ -84,43 +55,91 @@ def assert_same(splits: Splits, expected: Splits) -> None:
             np.testing.assert_array_equal(roll, wanted)
 
 
-def refusal(path: Path) -> str:
-    """Return what the refusal of a path says: one line that names it."""
+# ---- files ---------------------------------------------------------------------------------------
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the sorted names in a folder; none if there is no such folder."""
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def write_pickle(path: Path, content: Any, protocol: int = 2) -> Path:
+    """Write bytes as they are, anything else pickled; return the path."""
+    path.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, protocol))
+    return path
+
+
+def mat_bytes(splits: Splits, dtype: str = "uint8", **options: Any) -> bytes:
+    """Return the content of a .mat file of these rolls, with options of `scipy.io.savemat`."""
+    arrays = {}
+    for split, rolls in splits.items():
+        arrays[f"{split}data"] = np.empty((1, len(rolls)), dtype=object)
+        for i, roll in enumerate(rolls):
+            arrays[f"{split}data"][0, i] = roll.astype(dtype)
+    file = io.BytesIO()
+    scipy.io.savemat(file, arrays, **options)
+    return file.getvalue()
+
+
+def write_pieces(folder: Path) -> Path:
+    """Write a small data set, six pieces and two and two; return its path."""
+    pieces = {
+        split: _random_pieces(seed, count)
+        for split, seed, count in (("train", 1, 6), ("valid", 2, 2), ("test", 3, 2))
+    }
+    return write_pickle(folder / "small set.pickle", pieces, pickle.DEFAULT_PROTOCOL)
+
+
+def _random_pieces(seed: int, count: int) -> list[list[tuple[int, ...]]]:
+    generator = np.random.default_rng(seed)
+    return [
+        [tuple(generator.choice(np.arange(48, 84), 3, replace=False).tolist()) for _ in range(30)]
+        for _ in range(count)
+    ]
+
+
+# ---- errors, flags, programs ---------------------------------------------------------------------
+
+
+def refusal(path: Path, frame_beats: float = 0.5) -> str:
+    """Return the message with which `formats.read` refuses a path: one line that names it."""
+    from pianolstm.inputs.formats import read
+
     with pytest.raises(InputError) as caught:
-        read(path, 0.5)
-    message = str(caught.value)
-    assert str(path) in message
-    assert "\n" not in message
-    return message
+        read(path, frame_beats)
+    assert one_line_naming(path, caught.value)
+    return str(caught.value)
 
 
-def parser_of(*groups: type[Group]) -> Parser:
+def one_line_naming(path: Path, error: BaseException) -> bool:
+    """Return whether the message of an error is one line with the path in it."""
+    return str(path) in str(error) and "\n" not in str(error)
+
+
+def data_settings(folder: Path, **values: Any) -> Any:
+    """Return DataSettings of Nottingham in this folder, or of other values."""
+    from settings import DataSettings
+
+    return DataSettings(**{"dataset": "nottingham", "data_dir": str(folder), **values})
+
+
+def parser_of(*groups: type[SettingsGroup]) -> Parser:
+    """Return a parser with the flags of these groups."""
     parser = Parser(prog="program.py")
     add_flags(parser, *groups)
     return parser
 
 
-def parse(group: type[Group], *words: str) -> Any:
-    """Make the group from words of a command line."""
+def parse(group: type[SettingsGroup], *words: str) -> Any:
+    """Return the group that the words of a command line give."""
     parser = parser_of(group)
     return group.from_flags(parser.parse_args(list(words)), parser)
 
 
-def one_line_naming(path: Path, error: BaseException) -> bool:
-    return str(path) in str(error) and "\n" not in str(error)
+def call(program: Any, *flags: Any) -> Any:
+    """Call a program in this process, as its `__main__` does; return the exit status."""
+    from pianolstm.runtime import run_script
 
-
-def assert_survives(*paths: Path) -> None:
-    """Read each path in another process, which must not die of it."""
-    code = (
-        "import resource, sys\n"
-        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
-        "from data import read\n"
-        "from files import InputError\n"
-        "for path in sys.argv[1:]:\n"
-        "    try:\n        read(path, 0.5)\n    except InputError:\n        print(path)"
-    )
-    command = [sys.executable, "-c", code, *map(str, paths)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines() == [str(path) for path in paths]  # each is refused
+    with pytest.raises(SystemExit) as exit_:
+        run_script(lambda: program.main([str(flag) for flag in flags]))
+    return exit_.value.code

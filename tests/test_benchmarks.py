@@ -1,8 +1,9 @@
-"""The calibration, worked out on tiny tunes, and the tables, made from made-up runs."""
+"""The benchmarks: calibration on tiny pieces, tables of finished runs, measured runs, speed."""
 
 import argparse
 import dataclasses
 import json
+import math
 import subprocess
 from pathlib import Path
 
@@ -10,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import calibrate, results, speed
-from benchmarks.calibrate import PUBLISHED, RECIPES, Recipe, Result, plateau, tune_loss
-from corpora import BENCHMARKS, Corpus
+from benchmarks import calibrate, measured_run, results, speed
+from benchmarks.calibrate import PUBLISHED, RECIPES, Recipe, Result, on_plateau, piece_loss
 from data import RollDataset, collate
-from evaluation import evaluate
-from helpers import Splits
-from helpers_train import CPU, rolls_of
-from main import read_flags
-from settings import GROUPS, K
+from helpers import SMALL, Splits
+from helpers_train import CPU, random_rolls
+from main import parse_flags
+from pianolstm.inputs.datasets import NAMED_SETS, Corpus
+from pianolstm.rolls import PITCHES
+from settings import GROUPS
+from train import evaluate
 
 TINY = Recipe(2, 6, dropout=0.2, clip=1.0, forget_bias=10.0, lr=0.01)
 
@@ -29,40 +31,40 @@ def corpus(tiny_splits: Splits) -> Corpus:
 
 
 def divisions(valid: list[float]) -> list[int]:
-    """Return the epochs, from 1, after which the rate is divided."""
-    return [epoch for epoch in range(1, len(valid) + 1) if plateau(valid[:epoch])]
+    """Return the epochs, from 1, after which the learning rate is divided."""
+    return [epoch for epoch in range(1, len(valid) + 1) if on_plateau(valid[:epoch])]
 
 
-def test_the_rate_is_divided_only_after_the_tenth_epoch() -> None:
+def test_the_learning_rate_is_divided_only_after_the_tenth_epoch() -> None:
     assert divisions([float(epoch) for epoch in range(1, 13)]) == [11, 12]
 
 
-def test_the_rate_is_divided_when_an_epoch_is_worse_than_all_three_before() -> None:
+def test_the_learning_rate_is_divided_when_an_epoch_is_worse_than_all_three_before() -> None:
     valid = [9.0] * 10 + [8.0, 8.5, 8.2, 8.5, 8.6, 8.1, 8.6, 8.61, 7.0, 7.5, 7.1, 9.0, 9.0]
-    # 11..13 are below the 9.0 of three before; 14 ties with 12, 17 with 15; 20 is below 17.
+    # Epochs 11 to 13 are below the 9.0 of three before; 14 ties with 12, 17 with 15; 20 < 17.
     assert divisions(valid) == [15, 18, 22]
 
 
-def test_the_loss_is_the_sum_over_a_tune_but_its_first_frame() -> None:
+def test_the_loss_is_the_sum_over_a_piece_but_its_first_frame() -> None:
     torch.manual_seed(0)
     model = calibrate.make_model(dataclasses.replace(TINY, dropout=0.0))
-    tunes = RollDataset(rolls_of(9, 2, 5))
-    each = [evaluate(model, RollDataset([roll]), CPU).nll for roll in rolls_of(9, 2, 5)]
+    pieces = RollDataset(random_rolls(9, 2, 5))
+    each = [evaluate(model, RollDataset([roll]), CPU).nll for roll in random_rolls(9, 2, 5)]
     sums = [nll * (n - 1) for nll, n in zip(each, (9, 2, 5), strict=True)]
-    alone = [float(tune_loss(model, collate([tunes[i]])).detach()) for i in range(3)]
+    alone = [float(piece_loss(model, collate([pieces[i]])).detach()) for i in range(3)]
     assert alone == pytest.approx(sums, rel=1e-5)
-    together = float(tune_loss(model, collate([tunes[i] for i in range(3)])).detach())
+    together = float(piece_loss(model, collate([pieces[i] for i in range(3)])).detach())
     assert together == pytest.approx(np.mean(sums), rel=1e-5)
 
 
-def test_the_lstm_reads_the_keys_themselves() -> None:
+def test_the_lstm_reads_the_pitches_themselves() -> None:
     model = calibrate.make_model(TINY)
-    frames = torch.eye(K)
+    frames = torch.eye(PITCHES)
     torch.testing.assert_close(model.embedding(frames), frames)
     assert not any(parameter.requires_grad for parameter in model.embedding.parameters())
 
 
-def test_forget_gates_begin_as_published() -> None:
+def test_forget_gates_start_with_the_published_bias() -> None:
     lstm = calibrate.make_model(TINY).lstm
     for layer in range(2):
         both = getattr(lstm, f"bias_ih_l{layer}") + getattr(lstm, f"bias_hh_l{layer}")
@@ -82,12 +84,12 @@ def test_sizes_are_those_of_the_paper() -> None:
     assert weights("jsb") == 4 * 200 * (88 + 200 + 2) + 4 * 200 * (200 + 200 + 2) + 88 * 201
 
 
-def test_every_set_has_a_published_score() -> None:
-    published = {name: dict(BENCHMARKS[name].published)[PUBLISHED] for name in RECIPES}
+def test_every_set_has_a_published_nll() -> None:
+    published = {name: dict(NAMED_SETS[name].published)[PUBLISHED] for name in RECIPES}
     assert published == {"jsb": 8.45, "nottingham": 3.29}
 
 
-def test_it_trains_and_keeps_the_best_of_valid(
+def test_calibration_evaluates_the_weights_best_on_valid(
     corpus: Corpus, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = calibrate.calibrate(corpus, TINY, seed=1, epochs=12)
@@ -101,25 +103,27 @@ def test_it_trains_and_keeps_the_best_of_valid(
     assert capsys.readouterr().out.count("\n") == 36  # a line each epoch
 
 
-def test_it_ends_when_the_rate_is_spent(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "plateau", lambda valid: len(valid) % 2 == 0)
+def test_calibration_ends_after_four_divisions_of_the_learning_rate(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "on_plateau", lambda valid: len(valid) % 2 == 0)
     assert len(calibrate.calibrate(corpus, TINY, seed=1, epochs=100).valid) == 8
 
 
-def test_the_table() -> None:
+def test_the_table_of_the_calibration() -> None:
     result = Result("jsb", 8.45, [9.0, 8.4, 8.6], 8.5512, 90.0)
-    assert calibrate.table([result]).splitlines() == [
+    assert calibrate.format_table([result]).splitlines() == [
         "| set | published | ours, valid | ours, test | difference | best epoch | time |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         "| jsb | 8.45 | 8.400 | 8.551 | +0.10 | 2 of 3 | 1.5 min |",
     ]
 
 
-# ---- the tables of the README --------------------------------------------------------------------
+# ---- the tables of results -----------------------------------------------------------------------
 
 
 def finished_run(folder: Path, valid: float, test: float, seconds: int) -> Path:
-    """Make the files that a table is written from."""
+    """Write the files of a run that a table is made from."""
     folder.mkdir(parents=True)
     scores = {
         split: {"nll": nll, "nll_first_frame_scored": nll + 1, "frame_accuracy": nll / 10}
@@ -130,7 +134,7 @@ def finished_run(folder: Path, valid: float, test: float, seconds: int) -> Path:
     return folder
 
 
-def test_line_of_a_table_has_the_mean_of_its_seeds_and_how_far_they_lie_apart(
+def test_a_row_has_the_mean_of_its_seeds_and_their_range(
     tmp_path: Path,
 ) -> None:
     runs = [
@@ -138,18 +142,16 @@ def test_line_of_a_table_has_the_mean_of_its_seeds_and_how_far_they_lie_apart(
         finished_run(tmp_path / "2", 2.5, 3.1, 120),
         finished_run(tmp_path / "3", 2.1, 3.5, 180),
     ]
-    assert results.line(results.Row("name", "--dataset jsb"), runs) == (
+    assert results.format_row(results.Row("name", "--dataset jsb"), runs) == (
         "| `python main.py --dataset jsb` | 1, 2, 3 | 2.200 (2.000 to 2.500)"
         " | 3.200 (3.000 to 3.500) | 4.200 | 32.0% | 2.0 min |"
     )
-    assert results.line(results.Row("name", ""), runs[:1]) == (
+    assert results.format_row(results.Row("name", ""), runs[:1]) == (
         "| `python main.py` | 1 | 2.000 | 3.000 | 4.000 | 30.0% | 1.0 min |"
     )
 
 
-def test_run_that_has_ended_is_not_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = finished_run(tmp_path / "best" / "7", 1.0, 1.0, 1)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("trained again"))
     options = argparse.Namespace(output_dir=tmp_path, threads=0, data_dir=None)
@@ -158,17 +160,29 @@ def test_run_that_has_ended_is_not_repeated(
 
 @pytest.mark.parametrize("row", [row for rows in results.TABLES.values() for row in rows])
 def test_flags_of_every_row_are_flags_of_the_program(row: results.Row) -> None:
-    flags, parser = read_flags(row.flags.split())
+    flags, parser = parse_flags(row.flags.split())
     for group in GROUPS.values():
         group.from_flags(flags, parser)
 
 
-def test_rows_of_a_table_have_names_of_their_own() -> None:
+def test_the_rows_of_a_table_have_different_names() -> None:
     for rows in results.TABLES.values():
         assert len({row.name for row in rows}) == len(rows)
 
 
 # ---- speed ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0.0, pytest.param(math.inf, marks=pytest.mark.slow)])
+def test_a_run_is_measured_until_its_time_is_over_or_it_ends(
+    seconds: float, small_set: Path, tmp_path: Path
+) -> None:
+    flags = [f"--data={small_set}", *SMALL, "--num_samples=1", "--device=cpu", "--run_dir=run"]
+    measured = measured_run.measure(flags, seconds, tmp_path)
+    assert 0 < measured["torch"] < measured["first_step"]
+    assert measured["peak_mib"] > 50
+    assert (measured["frames_per_second"] > 0) == bool(seconds)
+    assert (tmp_path / "run" / "results.json").is_file() == bool(seconds)
 
 
 @pytest.mark.parametrize(
@@ -182,12 +196,12 @@ def test_rows_of_a_table_have_names_of_their_own() -> None:
         (speed.Row("a", 9e9, "frames/s", 0.89, "b"), None),
     ],
 )
-def test_a_target_is_of_the_ratio_where_there_is_one(row: speed.Row, met: bool | None) -> None:
+def test_a_target_is_for_the_ratio_where_there_is_one(row: speed.Row, met: bool | None) -> None:
     assert row.met is met
     assert row.cells()[-2] == {True: "yes", False: "NO", None: ""}[met]
 
 
-def test_what_is_compared_runs_by_turns_and_the_median_counts() -> None:
+def test_what_is_compared_runs_by_turns_and_its_median_counts() -> None:
     calls: list[str] = []
     speeds = {"a": iter([1e9, 3.0, 1.0, 7.0]), "b": iter([0.0, 5.0, 6.0, 6.0])}
 
@@ -195,19 +209,19 @@ def test_what_is_compared_runs_by_turns_and_the_median_counts() -> None:
         calls.append(name)
         return next(speeds[name])
 
-    medians = speed.in_turns({name: lambda name=name: run(name) for name in speeds}, 3)  # type: ignore[misc]
+    medians = speed.run_by_turns({name: lambda name=name: run(name) for name in speeds}, 3)  # type: ignore[misc]
     assert medians == {"a": 3.0, "b": 6.0}  # the first round warms up
     assert calls == ["a", "b"] * 4
 
 
-def test_every_part_of_the_table_is_measured(
+def test_every_part_of_the_speed_table_is_measured(
     corpus: Corpus,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(speed.corpora, "load", lambda *_, **__: corpus)
-    monkeypatch.setattr(speed, "STREAMS", {1: 3, 2: 2})
+    monkeypatch.setattr(speed, "load", lambda *_, **__: corpus)
+    monkeypatch.setattr(speed, "PIECES", {1: 3, 2: 2})
     flags = [
         "--only",
         "train",
@@ -223,9 +237,9 @@ def test_every_part_of_the_table_is_measured(
     assert status == any(row["met"] is False for row in rows)
     names = {row["name"] for row in rows if row["ratio"] is not None}
     assert names >= {
-        *(f"train: {head}, {precision}" for head in ("independent keys", "chord head")
+        *(f"train: {head}, {precision}" for head in ("Bernoulli outputs", "chord head")
           for precision in ("float32", "bfloat16")),
         "train: --preset best, float32",
-        *(f"sample {n}: {head}" for n in (1, 2) for head in ("independent keys", "chord head")),
+        *(f"sample {n}: {head}" for n in (1, 2) for head in ("Bernoulli outputs", "chord head")),
         "original: ours",
     }  # fmt: skip

@@ -1,7 +1,9 @@
-"""Weights and training's state come back as written; what can't be read is named in one line."""
+"""Weights, training state and settings return as written; unusable files are refused."""
 
 import dataclasses
-import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,300 +12,229 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import Tensor
 
-import checkpoint
-from checkpoint import load_model, load_state, read_tensors, save_model, save_state, write_tensors
-from files import InputError
-from helpers import one_line_naming
-from helpers_train import MEMORY, same, stir, weights_of
+from helpers import names_in, one_line_naming
+from helpers_train import DROPOUT, VARIANTS, copy_weights, make_model, same
 from model import PianoLSTM
-from settings import ModelSettings
+from pianolstm import checkpoint
+from pianolstm.checkpoint import (
+    FORMAT,
+    find_weights,
+    git_revision,
+    load_training_state,
+    new_run_dir,
+    read_weights,
+    reopen_run,
+    save_training_state,
+    write_run_settings,
+    write_weights,
+)
+from pianolstm.files import InputError, read_json
+from settings import DataSettings, ModelSettings, Settings, TrainSettings
 
-RECORD = {"dataset": "tiny", "frame_beats": 0.5, "seed": 3, "fingerprint": "abc"}
+METADATA = {"dataset": "tiny", "frame_beats": 0.5, "seed": 3, "fingerprint": "abc"}
+SIZES = {"embed_size": 3, "hidden_size": 4, "latent_size": 2}
 
 
-def make_model(seed: int = 0, **sizes: Any) -> PianoLSTM:
-    torch.manual_seed(seed)
-    small = {"embed_size": 3, "hidden_size": 4, "latent_size": 2}
-    model = PianoLSTM(ModelSettings(**{**small, **sizes}))
-    stir(model)
+def save_model(path: Path, seed: int = 0, **sizes: Any) -> PianoLSTM:
+    model = make_model(seed, **SIZES | sizes)
+    model.save(path, METADATA)
     return model
 
 
-def saved(folder: Path, **sizes: Any) -> Path:
-    path = folder / "model.safetensors"
-    save_model(path, make_model(**sizes), RECORD)
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Return the path of a weights file, alone in its folder."""
+    path = tmp_path / "model.safetensors"
+    save_model(path)
     return path
-
-
-def rewrite(path: Path, change: dict[str, Any], **metadata: Any) -> None:
-    """Write a weights file again with other tensors (None = without) and another record."""
-    tensors, record = read_tensors(path)
-    tensors = {name: tensor for name, tensor in {**tensors, **change}.items() if tensor is not None}
-    record = {name: value for name, value in {**record, **metadata}.items() if value is not None}
-    record["sha256"] = checkpoint.digest_of(tensors, record)
-    save_file(tensors, path, metadata={"pianolstm": json.dumps(record)})
 
 
 # ---- weights -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "sizes",
-    [{}, {"latent_size": 0}, {"layers": 3, "dropout": 0.25}, MEMORY, MEMORY | {"transpose": 0.5}],
-    ids=["chord", "bernoulli", "deep", "memory", "memory and key"],
-)
-def test_model_comes_back_as_it_was(tmp_path: Path, sizes: dict[str, Any]) -> None:
-    model = make_model(**sizes)
-    path = tmp_path / "new" / "model.safetensors"
-    save_model(path, model, RECORD)
-    loaded, record = load_model(path)
-    assert loaded.settings == model.settings
-    weights = loaded.state_dict()
-    assert list(weights) == list(model.state_dict())
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(weights[name], tensor), name
-    assert {name: record[name] for name in RECORD} == RECORD
-    assert record["model"] == dataclasses.asdict(model.settings)
-
-
-@pytest.mark.parametrize("memory", [{}, MEMORY | {"transpose": 0.5}], ids=["none", "memory"])
-def test_loaded_model_is_ready_to_evaluate_and_to_train(
-    tmp_path: Path, memory: dict[str, Any]
+@pytest.mark.parametrize("name", ["Bernoulli", "plain", "all"])
+def test_a_loaded_model_equals_the_saved_one_and_is_ready_for_evaluation_and_training(
+    tmp_path: Path, name: str
 ) -> None:
-    sizes = {"dropout": 0.5, "input_dropout": 0.5, **memory}
-    loaded, _ = load_model(saved(tmp_path, **sizes))
-    assert not loaded.training
+    path = tmp_path / "new" / "model.safetensors"
+    model = save_model(path, **DROPOUT | VARIANTS[name])
+    state = torch.get_rng_state()
+    loaded = PianoLSTM.load(path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert type(loaded) is type(model)
+    assert loaded.settings == model.settings
+    assert same(copy_weights(loaded), copy_weights(model))
+    assert METADATA.items() <= loaded.metadata.items()
+    assert loaded.metadata["model"] == dataclasses.asdict(model.settings)
     frames = torch.ones(1, 3, 88)
-    hidden, _ = loaded(frames)
-    assert torch.equal(hidden, make_model(**sizes).eval()(frames)[0])
-    loaded.head.nll(hidden[0], frames[0]).sum().backward()
+    vectors, _ = loaded(frames)
+    assert torch.equal(vectors, model.eval()(frames)[0])
+    loaded.head.nll(vectors[0], frames[0]).sum().backward()
     assert all(weights.grad is not None for weights in loaded.parameters())
 
 
-def test_loading_draws_no_random_number(tmp_path: Path) -> None:
-    path = saved(tmp_path)
-    before = torch.get_rng_state()
-    load_model(path)
-    assert torch.equal(torch.get_rng_state(), before)
+def test_the_same_weights_are_the_same_bytes(tmp_path: Path, weights: Path) -> None:
+    save_model(tmp_path / "again")
+    save_model(tmp_path / "other", seed=1)
+    loaded = PianoLSTM.load(weights)
+    loaded.save(tmp_path / "loaded", {name: loaded.metadata[name] for name in METADATA})
+    assert (tmp_path / "again").read_bytes() == weights.read_bytes()
+    assert (tmp_path / "loaded").read_bytes() == weights.read_bytes()
+    assert (tmp_path / "other").read_bytes() != weights.read_bytes()
 
 
-def test_weights_of_a_plain_model_have_the_names_they_always_had(tmp_path: Path) -> None:
-    tensors, record = read_tensors(saved(tmp_path))
-    assert {name.split(".")[0] for name in tensors} == {"embedding", "lstm", "head"}
-    # A file from before there was a memory says nothing of it.
-    old = {"embed_size", "hidden_size", "layers", "latent_size", "dropout"}
-    settings = {name: value for name, value in record["model"].items() if name in old}
-    rewrite(tmp_path / "model.safetensors", {}, model=settings)
-    loaded, _ = load_model(tmp_path / "model.safetensors")
-    assert loaded.settings == make_model().settings
-    assert torch.equal(loaded.embedding.weight, make_model().embedding.weight)
+@pytest.mark.parametrize("error", [OSError, SafetensorError])
+def test_a_failed_write_is_an_os_error_and_leaves_the_old_file(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def full_disk(tensors: Any, path: Path, metadata: Any) -> None:
+        path.write_bytes(b"half")
+        raise error("No space left on device")
 
-
-def test_same_weights_are_the_same_bytes(tmp_path: Path) -> None:
-    save_model(tmp_path / "a", make_model(), RECORD)
-    save_model(tmp_path / "b", make_model(), RECORD)
-    save_model(tmp_path / "c", make_model(seed=1), RECORD)
-    one, two, other = ((tmp_path / name).read_bytes() for name in "abc")
-    assert one == two
-    assert one != other
-
-
-def test_loading_and_saving_again_is_the_same_bytes(tmp_path: Path) -> None:
-    path = saved(tmp_path)
-    model, record = load_model(path)
-    save_model(tmp_path / "again", model, {name: record[name] for name in RECORD})
-    assert (tmp_path / "again").read_bytes() == path.read_bytes()
-
-
-def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = saved(tmp_path)
-    before = path.read_bytes()
-
-    def full_disk(tensors: Any, file: Path, metadata: Any) -> None:
-        Path(file).write_bytes(b"half")
-        raise OSError("no space left on device")
-
+    before = weights.read_bytes()
     monkeypatch.setattr(checkpoint, "save_file", full_disk)
-    with pytest.raises(OSError, match="no space"):
-        save_model(path, make_model(seed=1), RECORD)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OSError, match="No space left"):
+        save_model(weights, seed=1)
+    assert weights.read_bytes() == before
+    assert names_in(weights.parent) == [weights.name]
 
 
-# ---- weights that can't be used ------------------------------------------------------------------
-
-
-def damage(kind: str, path: Path) -> None:
-    """Make the weights file unusable."""
+def damage_bytes(path: Path, kind: str) -> None:
     whole = path.read_bytes()
-    size, numbers = int.from_bytes(whole[:8], "little"), torch.zeros(2)
-    header = whole[8 : 8 + size]
+    header = 8 + int.from_bytes(whole[:8], "little")
     match kind:
-        case "truncated":
+        case "cut off":
             path.write_bytes(whole[:-10])
-        case "cut in the header":
+        case "cut off in the header":
             path.write_bytes(whole[:60])
-        case "longer than it says":
+        case "too long":
             path.write_bytes(whole + b"more")
+        case "with a reversed header":
+            path.write_bytes(whole[:8] + whole[8:header][::-1] + whole[header:])
         case "text":
             path.write_text("a shopping list\nmilk\n" * 9)
         case "empty":
             path.write_bytes(b"")
-        case "folder":
-            path.unlink()
-            path.mkdir()
-        case "missing":
-            path.unlink()
-        case "no metadata":
-            save_file({"a": numbers}, path)
-        case "metadata of another program":
-            save_file({"a": numbers}, path, metadata={"format": "pt"})
-        case "our metadata, no JSON":
-            save_file({"a": numbers}, path, metadata={"pianolstm": "{"})
-        case "our metadata, not a dict":
-            save_file({"a": numbers}, path, metadata={"pianolstm": "[1]"})
-        case "our metadata, a number":
-            save_file({"a": numbers}, path, metadata={"pianolstm": "5"})
-        case "no format":
-            rewrite(path, {}, format=None)
-        case "a format that is no number":
-            rewrite(path, {}, format="one")
-        case "newer format":
-            rewrite(path, {}, format=checkpoint.FORMAT + 1)
-        case "older format":
-            rewrite(path, {}, format=checkpoint.OLDEST - 1)
-        case "no settings":
-            rewrite(path, {}, model=None)
-        case "settings not a dict":
-            rewrite(path, {}, model=7)
-        case "unknown setting":
-            rewrite(path, {}, model={"embed_size": 3, "hidden_size": 4, "heads": 2})
-        case "setting out of range":
-            rewrite(path, {}, model={"embed_size": 3, "hidden_size": -4})
-        case "wrong shapes":
-            rewrite(path, {}, model={"embed_size": 3, "hidden_size": 5, "latent_size": 2})
-        case "another head":
-            rewrite(path, {}, model={"embed_size": 3, "hidden_size": 4, "latent_size": 0})
-        case "sizes beyond all memory":
-            rewrite(path, {}, model={"hidden_size": 16384, "embed_size": 16384, "layers": 64})
-        case "missing tensor":
-            rewrite(path, {"embedding.bias": None})
-        case "one tensor more":
-            rewrite(path, {"extra": numbers})
-        case "one shape wrong":
-            rewrite(path, {"embedding.bias": torch.zeros(4)})
-        case "integers":
-            rewrite(path, {"embedding.bias": torch.zeros(3, dtype=torch.int64)})
-        case "float64":
-            rewrite(path, {"embedding.bias": torch.zeros(3, dtype=torch.float64)})
-        case "a flipped header":
-            path.write_bytes(whole[:8] + header[::-1] + whole[8 + size :])
-        case _:
-            raise ValueError(kind)
 
 
 @pytest.mark.parametrize(
     "kind",
     [
-        "truncated",
-        "cut in the header",
-        "longer than it says",
+        "cut off",
+        "cut off in the header",
+        "too long",
+        "with a reversed header",
         "text",
         "empty",
-        "folder",
-        "missing",
-        "no metadata",
-        "metadata of another program",
-        "our metadata, no JSON",
-        "our metadata, not a dict",
-        "our metadata, a number",
-        "no format",
-        "a format that is no number",
-        "newer format",
-        "older format",
-        "no settings",
-        "settings not a dict",
-        "unknown setting",
-        "setting out of range",
-        "wrong shapes",
-        "another head",
-        "sizes beyond all memory",
-        "missing tensor",
-        "one tensor more",
-        "one shape wrong",
-        "integers",
-        "a flipped header",
     ],
 )
-def test_unusable_weights_are_named_in_one_line(tmp_path: Path, kind: str) -> None:
-    path = saved(tmp_path)
-    damage(kind, path)
+def test_a_file_that_is_damaged_is_refused_in_one_line(weights: Path, kind: str) -> None:
+    damage_bytes(weights, kind)
+    assert_refused(weights)
+
+
+def assert_refused(path: Path) -> None:
     with pytest.raises(InputError) as refused:
-        load_model(path)
+        PianoLSTM.load(path)
     assert one_line_naming(path, refused.value)
     assert len(str(refused.value)) < len(str(path)) + 300
 
 
-def test_a_flipped_bit_anywhere_is_noticed(tmp_path: Path) -> None:
-    path = saved(tmp_path)
-    whole = path.read_bytes()
-    chance, header = np.random.default_rng(1), 8 + int.from_bytes(whole[:8], "little")
-    in_header = chance.integers(header * 8, size=300).tolist()
-    for place in in_header + chance.integers(header * 8, len(whole) * 8, size=300).tolist():
+def test_any_flipped_bit_is_detected(weights: Path) -> None:
+    whole = weights.read_bytes()
+    generator, header = np.random.default_rng(1), 8 + int.from_bytes(whole[:8], "little")
+    in_header = generator.integers(header * 8, size=150).tolist()
+    in_numbers = generator.integers(header * 8, len(whole) * 8, size=150).tolist()
+    for bit in in_header + in_numbers:
         flipped = bytearray(whole)
-        flipped[place // 8] ^= 1 << place % 8
-        path.write_bytes(flipped)
-        with pytest.raises(InputError) as refused:
-            load_model(path)
-        assert one_line_naming(path, refused.value), place
+        flipped[bit // 8] ^= 1 << bit % 8
+        weights.write_bytes(flipped)
+        assert_refused(weights)
 
 
-def test_weights_of_before_the_checksum_are_read_and_it_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "metadata",
+    [None, {"format": "pt"}, {"pianolstm": "{"}, {"pianolstm": "[1]"}, {"pianolstm": "5"},
+     {"pianolstm": "{}"}, {"pianolstm": '{"format": "one"}'}],
+    ids=str,
+)  # fmt: skip
+def test_a_file_of_another_program_is_refused_in_one_line(
+    tmp_path: Path, metadata: dict[str, str] | None
 ) -> None:
-    path = saved(tmp_path)
-    before = weights_of(load_model(path)[0])
-    tensors, record = read_tensors(path)
-    save_file(tensors, path, metadata={"pianolstm": json.dumps({**record, "format": 4})})
-    assert capsys.readouterr().err == ""
-    assert same(weights_of(load_model(path)[0]), before)
-    assert capsys.readouterr().err == f"note: {path}: of an older version, without a checksum\n"
+    save_file({"a": torch.zeros(2)}, tmp_path / "weights", metadata=metadata)
+    assert_refused(tmp_path / "weights")
 
 
-def test_weights_in_float64_are_refused_or_made_float32(tmp_path: Path) -> None:
-    path = saved(tmp_path)
-    damage("float64", path)
-    try:
-        model, _ = load_model(path)
-    except InputError as error:
-        assert one_line_naming(path, error)
-    else:
-        assert {weights.dtype for weights in model.parameters()} == {torch.float32}
+@pytest.mark.parametrize(
+    ("written_as", "message"),
+    [(FORMAT + 1, "newer version.*update"), (FORMAT - 1, "older version.*train")],
+)
+def test_weights_of_another_version_are_refused_with_the_remedy(
+    weights: Path, written_as: int, message: str
+) -> None:
+    tensors, metadata = read_weights(weights)
+    write_weights(weights, tensors, {**metadata, "format": written_as})
+    with pytest.raises(InputError, match=message):
+        PianoLSTM.load(weights)
+    assert_refused(weights)
 
 
-def test_newer_format_asks_for_an_update(tmp_path: Path) -> None:
-    path = saved(tmp_path)
-    damage("newer format", path)
-    with pytest.raises(InputError, match=r"newer version.*update"):
-        load_model(path)
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"model": None},
+        {"model": 7},
+        {"model": SIZES | {"width": 2}},
+        {"model": SIZES | {"hidden_size": -4}},
+        {"model": SIZES | {"hidden_size": 5}},
+        {"model": SIZES | {"latent_size": 0}},
+        {"model": SIZES | {"upper_layers": 1}},
+        {"model": {"hidden_size": 16384, "embed_size": 16384, "layers": 64}},  # beyond any RAM
+        {"frame_beats": "fast"},
+        {"frame_beats": 99},
+        {"dataset": None},
+        {"fingerprint": 5},
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_fit_the_weights_are_refused_in_one_line(
+    weights: Path, metadata: dict[str, Any]
+) -> None:
+    tensors, before = read_weights(weights)
+    write_weights(weights, tensors, before | metadata)
+    assert_refused(weights)
 
 
-def test_older_format_asks_for_another_training(tmp_path: Path) -> None:
-    path = saved(tmp_path)
-    damage("older format", path)
-    with pytest.raises(InputError, match=r"older version.*train"):
-        load_model(path)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"embedding.bias": None},
+        {"extra": torch.zeros(2)},
+        {"embedding.bias": torch.zeros(4)},
+        {"embedding.bias": torch.zeros(3, dtype=torch.int64)},
+        {"embedding.bias": torch.zeros(3, dtype=torch.float64)},
+        {"embedding.bias": torch.tensor([0, torch.nan, 0])},
+    ],
+    ids=["missing", "too many", "of another shape", "of integers", "of float64", "with NaN"],
+)
+def test_tensors_that_do_not_fit_the_settings_are_refused_in_one_line(
+    weights: Path, changes: dict[str, Tensor | None]
+) -> None:
+    tensors, metadata = read_weights(weights)
+    changed = {name: t for name, t in {**tensors, **changes}.items() if t is not None}
+    write_weights(weights, changed, metadata)
+    assert_refused(weights)
 
 
-# ---- the state of training -----------------------------------------------------------------------
-
+# ---- training state ------------------------------------------------------------------------------
 
 Trained = tuple[PianoLSTM, torch.optim.Optimizer]
 
 
-def trained(seed: int, steps: int, **sizes: Any) -> Trained:
-    model = make_model(seed, **sizes)
+def train(seed: int, steps: int, **sizes: Any) -> Trained:
+    model = make_model(seed, **SIZES | sizes)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     take_steps(model, optimizer, steps)
     return model, optimizer
@@ -312,97 +243,235 @@ def trained(seed: int, steps: int, **sizes: Any) -> Trained:
 def take_steps(model: PianoLSTM, optimizer: torch.optim.Optimizer, steps: int) -> None:
     frames = torch.eye(88)[None, 30:36]
     for _ in range(steps):
-        hidden, _ = model(frames)
+        vectors, _ = model(frames)
         optimizer.zero_grad()
-        model.head.nll(hidden[0], frames[0]).mean().backward()
+        model.head.nll(vectors[0], frames[0]).mean().backward()
         optimizer.step()
 
 
-@pytest.mark.parametrize("sizes", [{}, MEMORY], ids=["plain", "memory"])
-def test_training_goes_on_from_a_state_as_if_never_stopped(
-    tmp_path: Path, sizes: dict[str, Any]
-) -> None:
-    path = tmp_path / "state.safetensors"
-    whole = trained(0, steps=3, **sizes)
-    save_state(path, *whole, {"history": [1, 2]})
-    resumed = trained(1, steps=5, **sizes)
-    record = load_state(path, *resumed)
-    assert record["history"] == [1, 2]
-    take_steps(*whole, 4)
-    take_steps(*resumed, 4)
-    for name, tensor in whole[0].state_dict().items():
-        assert torch.equal(resumed[0].state_dict()[name], tensor), name
-    steps = {int(moments["step"]) for moments in resumed[1].state_dict()["state"].values()}
-    assert steps == {7}
-
-
-def test_state_of_a_run_just_begun_comes_back(tmp_path: Path) -> None:
-    path = tmp_path / "state.safetensors"
-    begun, other = trained(0, steps=0), trained(1, steps=0)
-    save_state(path, *begun, {})
-    load_state(path, *other)
-    assert torch.equal(other[0].embedding.weight, begun[0].embedding.weight)
-    assert not other[1].state_dict()["state"]
-
-
-def test_state_of_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "state.safetensors"
-    save_state(path, *trained(0, steps=1), {})
-    for sizes in (
-        {"hidden_size": 5},
-        {"latent_size": 0},
-        {"layers": 2},
-        MEMORY,
-        {"transpose": 1.0},
-    ):
-        with pytest.raises(InputError) as refused:
-            load_state(path, *trained(0, steps=1, **sizes))
-        assert one_line_naming(path, refused.value)
-
-
-@pytest.mark.parametrize("names", [["extra"], ["optimizer.0"], ["optimizer.x.y"], ["what.0.step"]])
-def test_state_with_tensors_of_odd_names_is_refused(tmp_path: Path, names: list[str]) -> None:
-    path = tmp_path / "state.safetensors"
-    write_tensors(path, {name: torch.zeros(1) for name in names}, {})
-    with pytest.raises(InputError) as refused:
-        load_state(path, *trained(0, steps=0))
-    assert one_line_naming(path, refused.value)
-
-
-def test_damaged_state_is_refused_in_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "state.safetensors"
-    save_state(path, *trained(0, steps=1), {})
-    path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(InputError) as refused:
-        load_state(path, *trained(0, steps=1))
-    assert one_line_naming(path, refused.value)
+@pytest.mark.parametrize("steps", [0, 3])
+def test_training_continues_from_a_state_as_if_never_stopped(tmp_path: Path, steps: int) -> None:
+    path = tmp_path / "state.pt"
+    whole, resumed = train(0, steps), train(1, steps)
+    save_training_state(path, *whole, [{"epoch": 1}])
+    assert load_training_state(path, *resumed) == [{"epoch": 1}]
+    for trained in (whole, resumed):
+        take_steps(*trained, 4)
+    assert same(copy_weights(resumed[0]), copy_weights(whole[0]))
+    moments = resumed[1].state_dict()["state"].values()
+    assert {int(values["step"]) for values in moments} == {steps + 4}
 
 
 @pytest.mark.parametrize(
-    ("moment", "value"),
-    [("optimizer.0.exp_avg", torch.zeros(2, 2)), ("optimizer.99.exp_avg", torch.zeros(2))],
-    ids=["of another shape", "of no weight"],
+    "sizes", [{"hidden_size": 5}, {"latent_size": 0}, {"layers": 2}, {"upper_layers": 1}], ids=str
 )
-def test_state_with_moments_of_another_model_is_refused(
-    tmp_path: Path, moment: str, value: torch.Tensor
+def test_a_state_of_another_model_is_refused_in_one_line(
+    tmp_path: Path, sizes: dict[str, Any]
 ) -> None:
-    path = tmp_path / "state.safetensors"
-    save_state(path, *trained(0, steps=1), {})
-    rewrite(path, {moment: value})
-    with pytest.raises(InputError):
-        load_state(path, *trained(0, steps=1))
+    path = tmp_path / "state.pt"
+    save_training_state(path, *train(0, 1), [])
+    with pytest.raises(InputError) as refused:
+        load_training_state(path, *train(0, 1, **sizes))
+    assert one_line_naming(path, refused.value)
 
 
-def test_a_disk_that_fails_is_an_os_error_and_leaves_the_old_file(
+class Hostile:
+    """Runs code when a pickle of it is loaded without precautions."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("hostile",)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [None, b"", b"text", [1], {}, {"format": 1}, {"format": FORMAT + 1, "history": []}, Hostile()],
+    ids=["cut off", "empty", "text", "a list", "no format", "no history", "newer", "hostile"],
+)
+def test_an_unusable_state_is_refused_in_one_line_and_runs_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "state.pt"
+    trained = train(0, 1)
+    if state is None:
+        save_training_state(path, *trained, [])
+        path.write_bytes(path.read_bytes()[:-7])
+    elif isinstance(state, bytes):
+        path.write_bytes(state)
+    else:
+        torch.save(state, path)
+    with pytest.raises(InputError) as refused:
+        load_training_state(path, *trained)
+    assert one_line_naming(path, refused.value)
+    assert names_in(tmp_path) == [path.name]
+
+
+# ---- the folder of a run -------------------------------------------------------------------------
+
+
+def some_settings() -> Settings:
+    defaults = Settings.build(lambda _, group: group())
+    return dataclasses.replace(
+        defaults,
+        model=ModelSettings(layers=2),
+        train=TrainSettings(lr=0.02),
+        data=DataSettings("jsb"),
+    )
+
+
+def test_the_settings_of_a_run_return_with_all_that_decides_its_numbers(tmp_path: Path) -> None:
+    write_run_settings(tmp_path, dataclasses.asdict(some_settings()), {"fingerprint": "abc"})
+    assert Settings.of_run(tmp_path) == some_settings()
+    written = read_json(tmp_path / "settings.json")
+    assert written["fingerprint"] == "abc"
+    assert written["versions"]["torch"] == torch.__version__
+    assert {"python", "numpy", "scipy", "pretty_midi"} <= set(written["versions"])
+    assert written["threads"] == 1
+    assert "git_revision" in written
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"settings": null}',
+        '{"settings": []}',
+        '{"settings": {"model": 5}}',
+        '{"settings": {"modle": {}}}',
+        '{"settings": {"model": {"layers": 0}}}',
+        '{"settings": {"model": {"width": 2}}}',
+    ],
+)
+def test_unusable_settings_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(text)
+    with pytest.raises(InputError) as refused:
+        Settings.of_run(tmp_path)
+    assert one_line_naming(path, refused.value)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(InputError) as refused:
+            Settings.of_run(folder)
+        assert one_line_naming(folder, refused.value)
+
+
+def test_reopening_a_run_removes_half_written_files_and_refuses_other_data(tmp_path: Path) -> None:
+    write_run_settings(tmp_path, {}, {"fingerprint": "abc"})
+    (tmp_path / "samples").mkdir()
+    for leftover in (tmp_path / ".state.pt.x1.tmp", tmp_path / "samples" / ".a.mid.x2.tmp"):
+        leftover.write_bytes(b"half")
+    assert reopen_run(tmp_path, "abc") == tmp_path
+    assert names_in(tmp_path) == ["samples", "settings.json"]
+    assert names_in(tmp_path / "samples") == []
+    with pytest.raises(InputError, match=f"^--resume {tmp_path}: trained on other data.*--data$"):
+        reopen_run(tmp_path, "xyz")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder, which is the current one; there is no pretrained model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path / "pretrained")
+    return tmp_path
+
+
+def test_a_run_is_named_after_its_time_and_data_set_with_a_number_if_taken(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (here / new_run_dir(None, "musedata")).match("runs/20[0-9]*-[0-9]*-musedata")
+    monkeypatch.setattr(checkpoint.time, "strftime", lambda _: "20260102-030405")
+    folders = [new_run_dir(None, "jsb").as_posix() for _ in range(3)]
+    assert folders == [f"runs/20260102-030405-jsb{end}" for end in ("", "-2", "-3")]
+    assert all((here / folder).is_dir() for folder in folders)
+
+
+def test_run_dir_is_a_new_or_an_empty_folder(here: Path) -> None:
+    (here / "empty").mkdir()
+    for wanted in ("empty", "a/b/new"):
+        assert new_run_dir(wanted, "jsb") == Path(wanted)
+        assert (here / wanted).is_dir()
+    (here / "full").mkdir()
+    for file in ("full/thesis.txt", "file"):
+        (here / file).write_text("mine")
+    for wanted in ("full", "file", "two\nlines"):
+        with pytest.raises(InputError, match=r"^--run_dir \S.*$"):
+            new_run_dir(wanted, "jsb")
+    assert names_in(here) == ["a", "empty", "file", "full"]
+    assert (here / "full" / "thesis.txt").read_text() == "mine"
+
+
+def make_run(name: str, age: float) -> Path:
+    """Make a run in the current folder whose weights are this many seconds old; return them."""
+    path = Path("runs") / name / "model.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    os.utime(path, (1e9 - age, 1e9 - age))
+    return path
+
+
+def test_without_a_name_the_newest_weights_are_found_and_else_the_pretrained_ones(
+    here: Path,
+) -> None:
+    with pytest.raises(InputError, match=r"main\.py"):
+        find_weights(None)
+    pretrained = here / "pretrained" / checkpoint.DEFAULT_WEIGHTS
+    pretrained.parent.mkdir()
+    pretrained.write_bytes(b"weights")
+    assert find_weights(None) == pretrained
+    make_run("z-old", age=100)
+    newest = make_run("a-new", age=1)
+    Path("runs", "zz-no-weights-yet").mkdir()
+    assert find_weights(None) == newest
+
+
+def test_weights_are_found_by_the_folder_of_their_run_or_their_own_name(here: Path) -> None:
+    path = make_run("old", age=9)
+    for where in ("runs/old", "runs/old/", str(path)):
+        assert find_weights(where) == path
+    (here / "empty").mkdir()
+    for where in ("nowhere", "empty", "nowhere/model.safetensors"):
+        with pytest.raises(InputError) as refused:
+            find_weights(where)
+        assert one_line_naming(Path(where), refused.value)
+
+
+# ---- the revision --------------------------------------------------------------------------------
+
+
+def test_there_is_no_git_revision_outside_a_repository_or_without_git(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise SafetensorError("No space left on device")
+    monkeypatch.setattr(checkpoint, "HOME", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_revision() is None
+    monkeypatch.setattr(checkpoint, "HOME", Path(__file__).parent)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_revision() is None
 
-    path = saved(tmp_path)
-    before = path.read_bytes()
-    monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(OSError, match="No space left"):
-        checkpoint.write_tensors(path, {}, {})
-    assert path.read_bytes() == before
-    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_git_revision_is_the_commit_with_a_plus_if_files_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "HOME", tmp_path)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=T", "-c", "user.email=t@example.org", *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    (tmp_path / "model.py").write_text("1\n")
+    git("add", "model.py")
+    git("commit", "--quiet", "--message=One")
+    git("tag", "v1")
+    commit = git("rev-parse", "HEAD")
+    assert git_revision() == commit
+    (tmp_path / "model.py").write_text("2\n")
+    assert git_revision() == commit + "+"

@@ -1,323 +1,531 @@
-"""Playing a model: what is sampled, what a primer is, and the files made of it.
+"""Sampling frame by frame, the plan behind the flags, and generate.py as its users call it."""
 
-The command line of generate.py is tested elsewhere.
-"""
-
-import dataclasses
-import hashlib
-import json
-import math
+import os
 import re
-import struct
-from dataclasses import replace
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pretty_midi
 import pytest
-import scipy.io.wavfile
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
 
-from files import InputError
+import generate
 from generate import (
-    choices_of,
-    count_frames,
-    free_piece,
-    piece_of,
+    NOISE_FRAMES,
+    plan_piece,
+    sample,
     sample_rolls,
+    sampling_params,
 )
-from heads import Choices
-from helpers import RATE, K, roll_from
-from helpers_train import play_model
-from keys import move
-from measures import health, known_windows, longest_repeat
-from midi import midi_to_roll, roll_to_midi
-from samples import FORMATS, Origin, parse_formats, say, write_index, write_samples
-from sampling import freely, generators_of, sample
+from helpers import call, names_in, roll_from, steps_of
+from helpers_sampling import sampling_model, train_small_run
+from model import PianoLSTM
+from pianolstm.conditioning import highest_notes, unconditional
+from pianolstm.files import InputError
+from pianolstm.layers.heads import (
+    GREEDY,
+    MODEL_DISTRIBUTION,
+    UNIFORMS_PER_FRAME,
+    Sampler,
+    SamplingParams,
+)
+from pianolstm.metrics.diagnostics import longest_hold
+from pianolstm.midi import read_midi, roll_to_midi
+from pianolstm.parts import whole_roll
+from pianolstm.rolls import PITCHES
+from pianolstm.runtime import make_generators
+from pianolstm.tonality import transpose
 from settings import PlaySettings, SampleSettings
 
-RECORD = {"dataset": "nottingham", "frame_beats": 0.5}
+# Models whose samples must not depend on the batch they are sampled in.
+KINDS: dict[str, dict[str, Any]] = {
+    "Bernoulli": {"latent_size": 0},
+    "chord": {"latent_size": 4},
+    "attentive": {
+        "latent_size": 4,
+        "attention_window": 9,
+        "query_frames": 3,
+        "attention_heads": 2,
+        "head_dim": 4,
+        "upper_layers": 1,
+        "relative_pitch": True,
+    },
+}
+
+# ---- frame by frame ------------------------------------------------------------------------------
 
 
-def notes_of(roll: np.ndarray) -> list[list[int]]:
-    """Return the MIDI numbers of each frame."""
-    return [(np.flatnonzero(frame) + 21).tolist() for frame in roll]
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_gives_the_same_pieces_and_another_seed_others(kind: str) -> None:
+    model = sampling_model(**KINDS[kind])
+    first = sample_rolls(model, 30, make_generators(1, 3))
+    torch.rand(5)
+    assert torch.equal(sample_rolls(model, 30, make_generators(1, 3)), first)
+    # 90 frames of about 3 of 88 pitches: equal by chance less than once in 10^100 times.
+    assert not torch.equal(sample_rolls(model, 30, make_generators(2, 3)), first)
+    assert not torch.equal(first[0], first[1])
 
 
-# ---- what is asked for ---------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_piece_is_the_same_alone_and_among_others(kind: str) -> None:
+    model, frames, count = sampling_model(**KINDS[kind]), NOISE_FRAMES + 6, 9
+    together = sample_rolls(model, frames, make_generators(3, count))
+    for i in (0, 4, count - 1):
+        alone = sample_rolls(model, frames, make_generators(3, count)[i : i + 1])
+        assert torch.equal(alone[0], together[i])
+    shorter = sample_rolls(model, frames - 2, make_generators(3, 2))
+    assert torch.equal(shorter, together[:2, :-2])
+
+
+def test_sampling_changes_neither_the_model_nor_anything_else() -> None:
+    model, primer = sampling_model(), torch.ones(3, PITCHES, dtype=torch.bool)
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    global_state, threads = torch.get_rng_state(), torch.get_num_threads()
+    sample_rolls(model, 10, make_generators(1, 2), primer=primer)
+    assert torch.equal(torch.get_rng_state(), global_state)
+    assert torch.get_num_threads() == threads
+    assert primer.all()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+    assert all(tensor.grad is None for tensor in model.parameters())
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_samples_are_rolls_of_the_wanted_frames_without_the_primer(pieces: int) -> None:
+    for primer in (None, torch.zeros(0, PITCHES), torch.ones(4, PITCHES)):
+        rolls = sample_rolls(sampling_model(), 5, make_generators(1, pieces), primer=primer)
+        assert rolls.shape == (pieces, 5, PITCHES)
+        assert rolls.dtype == torch.bool
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("params", [MODEL_DISTRIBUTION, GREEDY, SamplingParams(0.7, 1.2, 0.9)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_sampling_equals_reading_and_sampling_one_frame_after_another(
+    kind: str, params: SamplingParams
+) -> None:
+    model, frames = sampling_model(density=0.3, **KINDS[kind]), NOISE_FRAMES + 3
+    primer = torch.rand(5, PITCHES, generator=torch.Generator().manual_seed(5)) < 0.1
+    sample_frame = unconditional(model.head, params)
+    rolls = sample_rolls(model, frames, make_generators(4, 2), sample_frame, primer=primer)
+    generators, state, expected = make_generators(4, 2), None, []
+    for given_frame in [torch.zeros(PITCHES), *primer.float()]:  # silence first
+        vectors, state = model(given_frame.expand(2, 1, PITCHES), state)
+    for t in range(frames):
+        if t % NOISE_FRAMES == 0:
+            size = NOISE_FRAMES, UNIFORMS_PER_FRAME
+            uniforms = torch.stack([torch.rand(*size, generator=g) for g in generators])
+        frame = model.head.sample(vectors[:, -1], uniforms[:, t % NOISE_FRAMES], params)
+        vectors, state = model(frame[:, None], state)
+        expected.append(frame > 0)
+    assert torch.equal(rolls, torch.stack(expected, dim=1))
+    assert rolls.any()
+
+
+class LastFrame(nn.Module):
+    """A model and head that read the last frame alone, and sample `follow` of it."""
+
+    def __init__(self, follow: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.head: Any = self
+        self.follow = follow
+
+    def forward(self, frames: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        return frames, state
+
+    def sampler(self, params: SamplingParams) -> Sampler:
+        return lambda vectors, uniforms: self.follow(vectors)
+
+
+def test_a_piece_continues_the_primer() -> None:
+    model: Any = LastFrame(lambda frames: frames.roll(1, dims=-1))  # a semitone higher
+
+    def continued(primer: Tensor | None) -> list[list[int]]:
+        return steps_of(sample_rolls(model, 3, make_generators(1, 1), primer=primer)[0].numpy())
+
+    assert continued(torch.from_numpy(roll_from({21}, {60, 64}))) == [[61, 65], [62, 66], [63, 67]]
+    assert continued(None) == continued(torch.zeros(0, PITCHES)) == [[], [], []]
+
+
+def test_the_whole_primer_has_an_effect_not_only_its_end() -> None:
+    model = sampling_model(latent_size=0, density=0.3)
+    primers = [roll_from(first, {62}, {64}) for first in ({60}, set(range(21, 109)))]
+    # The random numbers are the same, so only the primers can make a difference.
+    rolls = [
+        sample_rolls(model, 9, make_generators(1, 50), primer=torch.from_numpy(primer))
+        for primer in primers
+    ]
+    assert not torch.equal(rolls[0], rolls[1])
+
+
+def test_greedy_sampling_does_not_depend_on_the_seed() -> None:
+    model = sampling_model(density=0.4)
+    rolls = [
+        sample_rolls(model, 20, make_generators(seed, 2), unconditional(model.head, GREEDY))
+        for seed in (1, 2)
+    ]
+    assert torch.equal(rolls[0], rolls[1])
+    assert torch.equal(rolls[0][0], rolls[0][1])
+    assert rolls[0].any()
+
+
+@pytest.mark.parametrize("max_hold", [0, 1, 3])
+def test_progress_is_reported_for_every_frame_once_while_sampling(max_hold: int) -> None:
+    reports: list[int] = []
+    model = sampling_model(0, density=0.005)  # two frames of three are silent
+    sample_rolls(model, 40, make_generators(1, 3), max_hold=max_hold, on_frames=reports.append)
+    assert sum(reports) == 120
+    assert len(reports) > 2
+
+
+# ---- where a piece ends --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("seconds", "bpm", "frame_beats", "frames"),
+    ("max_hold", "expected"),
     [
-        (30.0, 120.0, 0.5, 120),
-        (30.0, 60.0, 0.5, 60),
-        (1.0, 120.0, 0.25, 8),
-        (2.0, 90.0, 1.0, 3),
-        (0.001, 10.0, 16.0, 1),
+        (0, [70, 71, 72, 72, 72, 72, 72, 72, 72, 72]),
+        (2, [70, 71, 72, 72, 1, 2, 3, 3, 1, 2]),
+        (4, [70, 71, 72, 72, 72, 72, 1, 2, 3, 3]),
+        (7, [70, 71, 72, 72, 72, 72, 72, 72, 72, 1]),
+        (8, [70, 71, 72, 72, 72, 72, 72, 72, 72, 72]),
     ],
 )
-def test_frames_of_a_sample(seconds: float, bpm: float, frame_beats: float, frames: int) -> None:
-    assert count_frames(SampleSettings(seconds=seconds, bpm=bpm), frame_beats) == frames
+def test_a_chord_held_for_max_hold_frames_ends_the_piece_and_another_begins(
+    max_hold: int, expected: list[int]
+) -> None:
+    def follow(frames: Tensor) -> Tensor:
+        """Return columns 1, 2, 3, 3, ... after silence, and 70, 71, 72, 72, ... after 69."""
+        last = frames.argmax(dim=1)
+        return nn.functional.one_hot(last + (last % 69 < 3), PITCHES).float()
+
+    model: Any = LastFrame(follow)
+    primer = torch.eye(PITCHES)[[69]]
+    rolls = sample_rolls(model, 10, make_generators(1, 2), primer=primer, max_hold=max_hold)
+    assert [roll.int().argmax(dim=1).tolist() for roll in rolls] == [expected] * 2
 
 
-def test_sampled_rolls_are_primer_and_tune() -> None:
-    model = play_model()
-    wanted = SampleSettings(
+@settings(max_examples=10)
+@given(max_hold=st.integers(1, 8), frames=st.integers(1, 70), pieces=st.integers(1, 6))
+def test_what_follows_the_end_of_a_piece_is_the_same_alone_among_others_and_in_longer_rolls(
+    max_hold: int, frames: int, pieces: int
+) -> None:
+    model = sampling_model(0, density=0.005)
+    together = sample_rolls(model, frames, make_generators(3, pieces), max_hold=max_hold)
+    for i in {0, pieces - 1}:
+        one = make_generators(3, pieces)[i : i + 1]
+        alone = sample_rolls(model, frames, one, max_hold=max_hold)
+        assert torch.equal(alone[0], together[i])
+    longer = sample_rolls(model, frames + 5, make_generators(3, pieces), max_hold=max_hold)
+    assert torch.equal(longer[:, :frames], together)
+
+
+def test_the_next_piece_is_not_the_first_again() -> None:
+    model = sampling_model(0, density=0.05)
+    rolls = sample_rolls(model, 40, make_generators(3, 1), max_hold=1)
+    assert len({bytes(frame.numpy()) for frame in rolls[0]}) > 30
+
+
+# ---- what the settings mean ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "frame_beats", "frames"),
+    [
+        ({"seconds": 30.0}, 0.5, 120),
+        ({"seconds": 30.0, "bpm": 60.0}, 0.5, 60),
+        ({"seconds": 1.0, "bpm": 120.0}, 0.25, 8),
+        ({"seconds": 2.0, "bpm": 90.0}, 1.0, 3),
+        ({"seconds": 0.001, "bpm": 10.0}, 16.0, 1),
+        ({"beats": 3.0}, 0.5, 6),
+        ({"bars": 2.0}, 0.5, 16),
+        ({"bars": 2.0, "metre": "6/8"}, 0.5, 12),
+    ],
+)
+def test_the_length_in_seconds_beats_or_bars_is_that_many_frames(
+    wanted: dict[str, float], frame_beats: float, frames: int
+) -> None:
+    model = sampling_model(frame_beats=frame_beats)
+    assert plan_piece(model, SampleSettings(**wanted), PlaySettings()).frames == frames
+
+
+def test_the_chord_temperature_is_the_temperature_unless_given() -> None:
+    assert sampling_params(SampleSettings(temperature=0.7)) == SamplingParams(0.7, 0.7, 0.99)
+    wanted = SampleSettings(chord_temperature=0, top_p=1.0)
+    assert sampling_params(wanted) == SamplingParams(1.0, 0, 1.0)
+
+
+def plan(frame_beats: float = 0.5, **wanted: Any) -> Any:
+    model = sampling_model(frame_beats=frame_beats)
+    return plan_piece(model, SampleSettings(**wanted), PlaySettings())
+
+
+@pytest.mark.parametrize(("frame_beats", "frames"), [(0.5, 2), (0.25, 4), (1.0, 1), (1 / 3, 3)])
+def test_each_primer_note_lasts_a_beat_and_is_not_transposed(
+    frame_beats: float, frames: int
+) -> None:
+    planned = plan(frame_beats, primer_notes="D4 A4")
+    assert steps_of(planned.primer) == [[62]] * frames + [[69]] * frames
+    assert planned.shift == 0
+
+
+@pytest.mark.parametrize(("frame_beats", "beats", "frames"), [(0.5, 2, 4), (0.5, 99, 8), (1, 1, 1)])
+def test_a_midi_primer_is_cut_to_primer_beats(
+    tmp_path: Path, frame_beats: float, beats: float, frames: int
+) -> None:
+    path = tmp_path / "a.mid"
+    roll_to_midi(roll_from(*[{60}, {62}] * 4), frame_beats).write(str(path))
+    planned = plan(frame_beats, primer_midi=str(path), primer_beats=beats)
+    assert len(planned.primer) == frames
+    assert max(note.end for note in planned.piece.given) == frames * frame_beats
+
+
+def test_without_flags_the_primer_is_empty() -> None:
+    assert plan().primer.shape == (0, PITCHES)
+    assert plan().shift == 0
+
+
+def play(tmp_path: Path, latent_size: int = 4, **wanted: Any) -> list[np.ndarray]:
+    """Return all that sounds in two pieces of `sample`; rolls are given to it as MIDI files."""
+    for name, value in wanted.items():
+        if isinstance(value, np.ndarray):
+            roll_to_midi(value, 0.5).write(str(tmp_path / name))
+            wanted[name] = str(tmp_path / name)
+    model = sampling_model(latent_size, density=0.3)
+    pieces = sample(model, 3, **{"num_samples": 2, "beats": 4.0, **wanted})
+    return [whole_roll(piece) for piece in pieces]
+
+
+def test_sample_returns_primer_and_new_frames_with_the_wanted_parameters() -> None:
+    model = sampling_model()
+    primer = roll_from({60, 64}, {60, 64}, {67}, {67})
+    pieces = sample(
+        model,
+        seed=5,
         num_samples=2,
-        seconds=2.0,
-        bpm=90.0,
+        beats=3,
         primer_notes="C4,E4 G4",
         temperature=0.8,
         chord_temperature=0.6,
         top_p=0.95,
-        max_notes=3,
+        max_polyphony=3,
     )
-    calls: list[int] = []
-    piece = free_piece(model, RECORD, wanted)
-    rolls = sample_rolls(model, piece, wanted, 5, calls.append)
-    primer = roll_from({60, 64}, {60, 64}, {67}, {67})
-    drawn = sample(
+    expected = sample_rolls(
         model,
         6,
-        generators_of(5, 2),
-        freely(model.head, Choices(0.8, 0.6, top_p=0.95, max_notes=3)),
+        make_generators(5, 2),
+        unconditional(model.head, SamplingParams(0.8, 0.6, 0.95)),
         primer=torch.from_numpy(primer),
     )
-    assert len(rolls) == 2
-    for roll, tune in zip(rolls, drawn.numpy(), strict=True):
-        assert roll.dtype == bool
-        assert np.array_equal(roll, np.concatenate([primer, tune]))
-    assert sum(calls) == 12
+    assert len(pieces) == 2
+    for piece, frames in zip(pieces, expected.numpy(), strict=True):
+        assert piece.roll.dtype == bool
+        assert not piece.roll[:4].any()
+        new = highest_notes(frames, 3)
+        assert np.array_equal(whole_roll(piece), np.concatenate([primer, new]))
 
 
-def test_notes_below_the_highest_have_its_temperature_unless_they_are_given_one() -> None:
-    assert choices_of(SampleSettings(temperature=0.7, top_p=1.0)) == Choices(0.7, 0.7)
-    assert choices_of(SampleSettings(chord_temperature=0)) == Choices(1.0, 0, 0.99)
+def test_sample_refuses_unknown_settings_and_values_out_of_range() -> None:
+    for wanted in ({"memory": 3}, {"temperature": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(wanted))):
+            sample(sampling_model(), **wanted)
 
 
-def play(tmp_path: Path, latent: int = 4, **flags: Any) -> list[np.ndarray]:
-    """Return two tunes as generate.py plays them; files are given as rolls."""
-    names = {field.name for field in dataclasses.fields(SampleSettings)}
-    for name, value in flags.items():
-        if isinstance(value, np.ndarray):
-            roll_to_midi(value, 0.5).write(str(tmp_path / name))
-            flags[name] = str(tmp_path / name)
-    wanted = SampleSettings(
-        **{"num_samples": 2, "beats": 4.0, **{n: v for n, v in flags.items() if n in names}}
-    )
-    more = PlaySettings(**{n: v for n, v in flags.items() if n not in names})
-    model = play_model(latent, density=0.3)
-    return sample_rolls(model, piece_of(model, RECORD, wanted, more), wanted, 3)
-
-
-def test_a_chord_is_held_for_max_hold_beats_and_a_given_melody_for_as_long_as_it_likes(
-    tmp_path: Path,
-) -> None:
+def test_max_hold_limits_free_pieces_but_not_a_given_melody(tmp_path: Path) -> None:
     held = roll_from(*[{60}] * 12)
-    ends = [play(tmp_path, latent=0, temperature=0, beats=20.0, max_hold=n) for n in (1.5, 0)]
-    # The same likeliest tune begins again when the first has held a chord for three frames.
-    assert [longest_repeat(tunes[0]) for tunes in ends] == [3, 6]
-    harmonised = play(tmp_path, temperature=0, harmonize=held, match_key=False, max_hold=1.0)
-    assert all(roll[:, 60 - 21].all() for roll in harmonised)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "frames"),
-    [({"beats": 3.0}, 6), ({"bars": 2.0}, 16), ({"bars": 0.5, "beats": 9.0, "seconds": 9.0}, 4)],
-)
-def test_length_in_beats_and_bars_goes_before_seconds(wanted: Any, frames: int) -> None:
-    assert count_frames(SampleSettings(**wanted), 0.5) == frames
+    free = [play(tmp_path, 0, temperature=0, beats=20.0, max_hold=beats) for beats in (1.5, 0)]
+    # With a limit of three frames, the same greedy piece begins again.
+    assert [longest_hold(pieces[0]) for pieces in free] == [3, 6]
+    harmonized = play(tmp_path, temperature=0, harmonize=held, normalize_key=False, max_hold=1.0)
+    assert all(roll[:, 60 - 21].all() for roll in harmonized)
 
 
 @pytest.mark.parametrize("flag", ["primer_midi", "continue_from"])
-def test_what_a_tune_starts_from_is_in_the_result_where_it_was(tmp_path: Path, flag: str) -> None:
+def test_the_given_beginning_is_kept_in_its_own_key_unless_left_out(
+    tmp_path: Path, flag: str
+) -> None:
     start = roll_from(*[{55, 59, 62}, {57, 60, 66}, {55, 59, 67}] * 4)  # in G
     for roll in play(tmp_path, **{flag: start}):
         assert len(roll) == 12 + 8
         assert np.array_equal(roll[:12], start)
-    for roll in play(tmp_path, include_primer=False, **{flag: start}):
-        assert len(roll) == 8
+    assert [len(roll) for roll in play(tmp_path, include_primer=False, **{flag: start})] == [8, 8]
 
 
-def test_a_sample_gone_on_with_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
-    # Likeliest frames alone: there is no chance that could differ.
+def test_a_continued_sample_equals_one_that_never_stopped(tmp_path: Path) -> None:
+    # Greedy, so that no random number differs.
     whole = play(tmp_path, temperature=0, beats=20.0)[0]
     assert len(np.unique(whole, axis=0)) > 1
-    rest = play(tmp_path, temperature=0, beats=10.0, continue_from=whole[:20])[0]
+    wanted = {"continue_from": whole[:20], "normalize_key": False}
+    rest = play(tmp_path, temperature=0, beats=10.0, **wanted)[0]
     assert np.array_equal(rest, whole)
 
 
-def test_key_moves_the_whole_result(tmp_path: Path) -> None:
+def test_a_wanted_key_transposes_the_whole_result(tmp_path: Path) -> None:
     in_c, in_d = (play(tmp_path, key=key)[0] for key in ("C", "D"))
-    assert np.array_equal(move(in_c, 2), in_d)
+    assert np.array_equal(transpose(in_c, 2), in_d)
     assert not np.array_equal(in_c, in_d)
 
 
 def test_harmonize_keeps_the_melody_on_top_in_its_own_key(tmp_path: Path) -> None:
     melody = roll_from(*[{67}, {71}, {74}, {72}, {69}, {66}, {67}, {67}] * 2)  # in G
     for roll in play(tmp_path, harmonize=melody):
-        assert len(roll) == 16
-        assert [max(notes) for notes in notes_of(roll)] == [max(n) for n in notes_of(melody)]
+        assert [pitches[-1:] for pitches in steps_of(roll)] == steps_of(melody)
         assert roll.sum() > 16
 
 
-def test_melody_over_keeps_the_chords_below(tmp_path: Path) -> None:
-    chords = roll_from(*[{43, 47, 50}, {45, 48, 50}, {43, 47, 55}] * 4)
-    for roll in play(tmp_path, melody_over=chords):
+def test_melody_over_keeps_the_chords_and_adds_at_most_one_note_above(tmp_path: Path) -> None:
+    chords = roll_from(*[{43, 47, 50}, {45, 48, 50}, {43, 47, 55}] * 4)  # in G
+    rolls = play(tmp_path, melody_over=chords)
+    for roll in rolls:
         assert (roll & chords == chords).all()
-        assert ((roll & ~chords).sum(axis=1) <= 1).all()
-        for notes, given_ in zip(notes_of(roll & ~chords), notes_of(chords), strict=True):
-            assert not notes or notes[0] > max(given_)
+        for added, chord in zip(steps_of(roll & ~chords), steps_of(chords), strict=True):
+            assert len(added) <= 1
+            assert not added or added[0] > chord[-1]
+    assert not np.array_equal(rolls[0], chords)
 
 
-def test_independent_keys_can_not_harmonize(tmp_path: Path) -> None:
+def test_independent_outputs_can_not_harmonize(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^--harmonize: .*--latent_size=0"):
-        play(tmp_path, latent=0, harmonize=roll_from({60}))
+        play(tmp_path, latent_size=0, harmonize=roll_from({60}))
 
 
-def test_two_things_to_start_from_are_one_too_many(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^--primer_notes, --harmonize: give one of them"):
-        play(tmp_path, primer_notes="C4", harmonize=roll_from({60}))
+@pytest.mark.parametrize(
+    ("wanted", "flags"),
+    [
+        ({"primer_notes": "C4", "harmonize": "a.mid"}, "--primer_notes, --harmonize"),
+        ({"primer_notes": "C4", "primer_midi": "a.mid"}, "--primer_notes, --primer_midi"),
+        ({"continue_from": "a.mid", "melody_over": "b.mid"}, "--continue_from, --melody_over"),
+    ],
+)
+def test_two_pieces_of_given_music_are_refused(wanted: dict[str, str], flags: str) -> None:
+    with pytest.raises(InputError, match=rf"^{flags}: give only one of them"):
+        sample(sampling_model(), **wanted)
 
 
-@pytest.mark.parametrize(("text", "names"), [("mid", ("mid",)), (" WAV, mid ,wav", ("wav", "mid"))])
-def test_formats_are_read(text: str, names: tuple[str, ...]) -> None:
-    assert parse_formats(text) == names
+# ---- generate.py ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ["", "mp3", "mid,,wav", "mid;wav"])
-def test_a_format_that_is_none_is_named(text: str) -> None:
-    with pytest.raises(InputError, match=r"^--formats: .*musicxml"):
-        parse_formats(text)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the path of a small run; its data set is beside it."""
+    return train_small_run(tmp_path_factory.mktemp("trained"))
 
 
-def test_every_format_is_written_and_no_other(tmp_path: Path) -> None:
-    rolls = [roll_from({60}, {62})]
-    write_samples(rolls, tmp_path, origin_of(tmp_path, formats=("png", "musicxml")))
-    assert sorted(path.name for path in tmp_path.glob("sample*")) == [
-        "sample-7-1.json",
-        "sample-7-1.musicxml",
-        "sample-7-1.png",
-    ]
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the path of a copy of the run, in runs/ of the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(trained, Path("runs/small"))
 
 
-def origin_of(
-    folder: Path, frame_beats: float = 0.5, formats: Any = FORMATS[:3], **wanted: Any
-) -> Origin:
-    """Return where the samples of the tests come from; the weights are a file of no weights."""
-    weights = folder / "weights.safetensors"
-    folder.mkdir(exist_ok=True)
-    weights.write_bytes(b"weights")
-    record = {"dataset": "tiny", "fingerprint": "abc", "frame_beats": frame_beats}
-    return Origin(weights, record, 7, SampleSettings(**wanted), formats=formats)
+def test_the_newest_run_is_sampled_into_these_files(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, "runs/another")
+    os.utime("runs/another/model.safetensors", (0, 0))
+    assert call(generate, "--num_samples=2", "--seconds=3", "--seed=7", "--output_dir=out") == 0
+    assert "sampling from runs/small/model.safetensors" in capsys.readouterr().out
+    kinds = ("json", "mid", "png", "wav")
+    expected = ["index.html", *[f"sample-7-{i}.{kind}" for i in (1, 2) for kind in kinds]]
+    assert names_in(Path("out")) == expected
+    roll, _ = read_midi("out/sample-7-1.mid", frame_beats=0.5)
+    assert len(roll) == 12  # 3 seconds of eighth notes at 120 beats a minute
 
 
-def written(folder: Path, rolls: list[np.ndarray], frame_beats: float = 0.5, **wanted: Any) -> Any:
-    origin = origin_of(folder, frame_beats, **wanted)
-    write_samples(rolls, folder, origin)
-    return [Path(f"{origin.stem(folder, i)}.mid") for i in range(1, len(rolls) + 1)]
+def test_without_a_run_the_pretrained_model_is_sampled(
+    small_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--num_samples=1", "--beats=1", "--seed=1", "--formats=mid"]
+    assert call(generate, *flags) == 0
+    assert "nottingham.safetensors (trained on nottingham)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("frame_beats", [0.5, 0.25, 1 / 3])
-@pytest.mark.parametrize("bpm", [120.0, 97.3])
-def test_midi_written_is_the_roll_sampled(tmp_path: Path, bpm: float, frame_beats: float) -> None:
-    wanted = SampleSettings(num_samples=2, seconds=1.5, bpm=bpm, primer_notes="C4,E4 67")
-    model = play_model()
-    piece = free_piece(model, RECORD | {"frame_beats": frame_beats}, wanted)
-    rolls = sample_rolls(model, piece, wanted, 7)
-    rolls.append(np.zeros((3, K), dtype=bool))
-    paths = written(tmp_path / "new", rolls, frame_beats, bpm=bpm)
-    for path, roll in zip(paths, rolls, strict=True):
-        read, left_out = midi_to_roll(path, frame_beats)
-        assert np.array_equal(read, roll)
-        assert left_out == (0, 0)
+def test_the_files_hold_the_rolls_of_sample(run: Path) -> None:
+    flags = ["--num_samples=2", "--beats=8", "--seed=7", "--primer_notes=C4", "--formats=mid"]
+    assert call(generate, run, *flags, "--temperature=0.8") == 0
+    model = PianoLSTM.load(run)
+    wanted = {"num_samples": 2, "beats": 8.0, "primer_notes": "C4", "temperature": 0.8}
+    for i, piece in enumerate(sample(model, 7, **wanted), start=1):
+        roll = whole_roll(piece)
+        read, _ = read_midi(f"samples/sample-7-{i}.mid", frame_beats=0.5)
+        assert np.array_equal(read, roll[: len(read)])
+        assert not roll[len(read) :].any()
 
 
-def test_four_files_are_written_for_each_tune(tmp_path: Path) -> None:
-    rolls = [roll_from({60}, {62}, set()), roll_from(set(), set(), set(), set())]
-    paths = written(tmp_path, rolls)
-    assert paths == [tmp_path / "sample-7-1.mid", tmp_path / "sample-7-2.mid"]
-    assert sorted(path.name for path in tmp_path.glob("sample*")) == [
-        f"sample-7-{i}.{kind}" for i in (1, 2) for kind in ("json", "mid", "png", "wav")
-    ]
-    for path, roll in zip(paths, rolls, strict=True):
-        rate, sound = scipy.io.wavfile.read(path.with_suffix(".wav"))
-        assert rate == RATE
-        assert sound.dtype == np.int16
-        assert len(sound) == len(roll) * RATE // 4  # half a beat at 120 a minute
-        assert sound.any() == roll.any()
-        picture = path.with_suffix(".png").read_bytes()
-        assert picture.startswith(b"\x89PNG\r\n\x1a\n")
-        width, height = struct.unpack(">II", picture[16:24])
-        assert 800 <= width <= 2400
-        assert 300 <= height <= 1200
+def test_existing_samples_are_replaced_only_with_overwrite(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [run, "--num_samples=1", "--seconds=1", "--seed=3", "--formats=mid"]
+    assert call(generate, *flags) == 0
+    path = Path("samples/sample-3-1.mid")
+    path.write_bytes(b"mine")
+    assert call(generate, *flags) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert path.read_bytes() == b"mine"
+    assert call(generate, *flags, "--overwrite") == 0
+    assert path.read_bytes() != b"mine"
 
 
-def test_settings_of_the_sound_reach_the_midi(tmp_path: Path) -> None:
-    (path,) = written(
-        tmp_path, [roll_from({60}, {60})], bpm=90.0, velocity=33, program="Church Organ"
-    )
-    midi = pretty_midi.PrettyMIDI(str(path))
-    (instrument,) = midi.instruments
-    assert instrument.program == 19
-    assert [note.velocity for note in instrument.notes] == [33]
-    assert midi.get_tempo_changes()[1].tolist() == pytest.approx([90], rel=1e-5)
-    assert math.isclose(instrument.notes[0].end, 60 / 90, rel_tol=1e-3)
+def test_each_sample_is_summarised_with_its_copied_share_if_the_data_are_present(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [run, "--num_samples=2", "--beats=40", "--seed=3", "--formats=mid"]
+    assert call(generate, *flags, "--output_dir=one") == 0
+    printed = capsys.readouterr().out.splitlines()
+    lines = [line for line in printed if line.startswith("one")]
+    assert len(lines) == 2
+    assert all(re.search(r"\d+ notes.*silence.*longest hold.*copied 0%$", line) for line in lines)
+    assert printed[-1] == "listen  one/index.html"
+    (run / "settings.json").unlink()  # so that nothing says where the data are
+    assert call(generate, *flags, "--output_dir=two") == 0
+    assert "copied" not in capsys.readouterr().out
 
 
-def test_account_of_a_sample_tells_how_it_was_made_and_what_it_is_like(tmp_path: Path) -> None:
-    roll = roll_from({60}, {60}, set(), {62, 72})
-    origin = origin_of(tmp_path, temperature=0.5)
-    (found,) = write_samples([roll], tmp_path, origin)
-    assert found == health(roll)
-    made = json.loads((tmp_path / "sample-7-1.json").read_text())
-    assert made["weights"] == {
-        "file": "weights.safetensors",
-        "sha256": hashlib.sha256(b"weights").hexdigest(),
-    }
-    assert (made["seed"], made["tune"], made["settings"]["temperature"]) == (7, 1, 0.5)
-    assert made["trained_on"] == {"dataset": "tiny", "fingerprint": "abc"}
-    assert made["notes"] == [[60, 0, 2], [62, 3, 4], [72, 3, 4]]
-    assert (made["health"]["notes"], made["health"]["copied_share"]) == (3, None)
-    assert made["warnings"] == []
+def test_evaluate_samples_compares_them_with_the_test_split(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [run, "--evaluate_samples=3", "--seed=1", "--output_dir=out"]
+    assert call(generate, *flags) == 0
+    assert "3 samples compared with the test split of small-set" in capsys.readouterr().out
+    assert names_in(Path("out")) == ["metrics.md", "metrics.png"]
+    (run / "settings.json").unlink()
+    assert call(generate, *flags) == 2
 
 
-def test_page_has_every_tune_of_the_folder_in_order(tmp_path: Path) -> None:
-    rolls = [roll_from({60}, {62})] * 11
-    for seed in (20, 7):
-        write_samples(
-            rolls, tmp_path / "s", replace(origin_of(tmp_path, formats=["mid"]), seed=seed)
-        )
-    page = write_index(tmp_path, "All", tmp_path / "s").read_text()
-    headings = re.findall(r"Seed (\d+), tune (\d+)", page)
-    assert list(dict.fromkeys(headings)) == [
-        (seed, str(tune)) for seed in ("7", "20") for tune in range(1, 12)
-    ]
-    assert 'href="s/sample-7-11.mid"' in page
+def test_a_seed_that_was_not_given_is_printed_and_repeats_the_samples(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [run, "--num_samples=1", "--seconds=1", "--formats=mid"]
+    assert call(generate, *flags, "--output_dir=one") == 0
+    (seed,) = re.findall(r"seed (\d+)", capsys.readouterr().out)
+    assert call(generate, *flags, f"--seed={seed}", "--output_dir=two") == 0
+    one, two = (Path(folder, f"sample-{seed}-1.mid") for folder in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"frames": 2, "notes": [[300, 0, 1]]}'])
-def test_a_damaged_account_is_named(tmp_path: Path, text: str) -> None:
-    (tmp_path / "sample-1-1.json").write_text(text)
-    with pytest.raises(InputError, match=r"sample-1-1\.json"):
-        write_index(tmp_path, "All", tmp_path)
-
-
-def test_a_tune_in_a_line() -> None:
-    known = known_windows([roll_from(*[{60}, {62}] * 20)])
-    assert say(health(roll_from({60}, {62, 79}, set(), set()))) == (
-        "3 notes, C4 to G5, silence 50%, longest hold 1 frames"
-    )
-    assert say(health(roll_from(set()))) == "0 notes, silence 100%, longest hold 0 frames"
-    assert say(health(roll_from(*[{60}, {62}] * 16), known)).endswith("copied 100%")
-
-
-def test_writing_again_gives_the_same_midi_and_sound(tmp_path: Path) -> None:
-    rolls = [roll_from({60}, {62})]
-    for folder in ("one", "two"):
-        written(tmp_path / folder, rolls)
-    for kind in ("mid", "wav"):
-        one, two = ((tmp_path / f / f"sample-7-1.{kind}").read_bytes() for f in ("one", "two"))
-        assert one == two
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("nowhere", "nowhere"),
+        ("--temperature=-1", "--temperature"),
+        ("--primer_notes=H9", "--primer_notes"),
+        ("--primer_notes=C12", "--primer_notes"),
+        ("--harmonize=nowhere.mid", "--harmonize"),
+        ("--program=Kazoo", "--program"),
+        ("--formats=mp3", "--formats"),
+        ("--beats=4 --bars=1", "--bars, --beats"),
+        ("--memory=3", "--memory"),
+    ],
+)
+def test_a_wrong_call_gives_one_line_that_names_it_status_2_and_no_files(
+    run: Path, words: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(generate, *words.split(), "--output_dir=out", "--num_samples=1") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert named in error
+    assert not Path("out").exists()

@@ -1,215 +1,147 @@
-"""`main.py`, as its users call it: flags in, files and one-line errors out."""
+"""main.py as its users call it: flags in, a run's files, results and one-line errors out."""
 
 import dataclasses
 import json
 import os
 import pickle
 import re
+import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 
-import checkpoint
-import corpora
+import data
 import main
-import train
-from files import InputError
-from helpers_main import SMALL, call, tunes
-from machine import choose_precision
-from midi import roll_to_midi
-from settings import GROUPS, PlaySettings
+from helpers import SMALL, call, names_in
+from helpers_sampling import train_small_run
+from model import AttentivePianoLSTM, PianoLSTM
+from pianolstm.checkpoint import read_weights
+from pianolstm.files import InputError
+from pianolstm.midi import roll_to_midi
+from pianolstm.runtime import choose_precision
+from settings import PRESETS, Settings
+from train import Trainer
 
-HOME = Path(__file__).parent.parent
+SMALL = [*SMALL, "--num_samples=1"]
+KINDS = ("mid", "wav", "png", "json")
+SIZES = [flag for flag in SMALL if not flag.startswith("--epochs")]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the path of a small run of two epochs; its data set is beside it."""
+    return train_small_run(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the path of a copy of that run; the current folder is empty but for it."""
+    monkeypatch.chdir(tmp_path)
+    return shutil.copytree(trained, Path("run"))
+
+
+def settings_of(run: str | Path) -> dict[str, Any]:
+    """Return all settings of a run by name."""
+    groups = dataclasses.asdict(Settings.of_run(Path(run)))
+    return {name: value for group in groups.values() for name, value in group.items()}
+
+
+def epochs_of(run: str | Path) -> int:
+    return len(Path(run, "metrics.csv").read_text().splitlines()) - 1
+
+
+def results_of(run: str | Path) -> dict[str, Any]:
+    return json.loads(Path(run, "results.json").read_text())
 
 
 # ---- a run ---------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_every_file_that_was_promised(small_set, capsys):
-    assert call(main, "--data", small_set, *SMALL) == 0
+def test_a_run_leaves_these_files_and_prints_its_results_beside_the_baselines(
+    small_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(main, "--data", small_set, *SMALL, "--num_samples=2") == 0
     [run] = Path("runs").iterdir()
     assert re.fullmatch(r"\d{8}-\d{6}-small-set", run.name)
-    samples = [
-        f"samples/sample-3111-{i}.{kind}"
-        for i in range(1, 5)
-        for kind in ("mid", "wav", "png", "json")
+    expected = [
+        "settings.json",
+        "metrics.csv",
+        "times.csv",
+        "loss.png",
+        "model.safetensors",
+        "state.pt",
+        "results.json",
+        "index.html",
+        *[
+            f"samples/sample-3111-{i}.{kind}"
+            for i in (1, 2)
+            for kind in ["mid", "wav", "png", "json"]
+        ],
     ]
-    wanted = [
-        "settings.json", "metrics.csv", "times.csv", "loss.png", "model.safetensors",
-        "state.safetensors", "results.json", "index.html", *samples,
-    ]  # fmt: skip
     found = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()]
-    assert sorted(found) == sorted(wanted)
+    assert sorted(found) == sorted(expected)
     printed = capsys.readouterr().out
-    for words in ("copy the previous frame", "constant marginal", "first frame scored", str(run)):
+    for words in ("first-order Markov", "unigram", "first frame scored", str(run)):
         assert words in printed
 
 
-def test_results_have_the_promised_keys_and_evaluate_prints_them_again(small_set, capsys):
-    call(main, "--data", small_set, *SMALL, "--run_dir=run")
-    results = json.loads(Path("run/results.json").read_text())
-    assert set(results) == {
-        "dataset", "fingerprint", "seed", "best_epoch", "seconds", "valid", "test"
-    }  # fmt: skip
-    for split in ("valid", "test"):
-        assert set(results[split]) == {
-            "nll", "nll_first_frame_scored", "nll_per_tune_mean", "marginal", "copy_previous",
-            "frame_accuracy", "frames",
-        }  # fmt: skip
-    assert results["test"]["frames"] == 60
-    capsys.readouterr()
-    assert call(main, "--evaluate", "run", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == results
-    assert call(main, "--evaluate", "run/model.safetensors", "--data", small_set) == 0
-    assert f"{results['test']['nll']:.3f}" in capsys.readouterr().out
-
-
-def test_every_flag_is_kept_in_settings_json(small_set):
-    flags = {
+def test_every_setting_that_is_given_is_kept_and_reaches_the_model(small_set: Path) -> None:
+    given = {
         "batch_size": 64, "lr": 0.002, "embed_size": 20, "hidden_size": 12, "latent_size": 5,
         "layers": 2, "dropout": 0.1, "epochs": 1, "bptt": 7, "clip": 0.5, "seed": 5, "threads": 1,
         "device": "cpu", "num_samples": 1, "seconds": 1.5, "temperature": 0.9, "bpm": 90.0,
         "velocity": 70, "program": "6", "primer_notes": "C4 E4,G4", "frame_beats": 0.25,
-        "max_minutes": 5.0,
-        "input_dropout": 0.2, "memory": 9, "views": 2, "heads": 2, "head_size": 3, "match": 5,
-        "view_dropout": 0.3, "upper_layers": 1, "transpose": 0.5, "warmup": 0.25,
+        "max_minutes": 5.0, "embed_dropout": 0.2, "attention_window": 9, "viewpoints": 2,
+        "attention_heads": 2, "head_dim": 3, "query_frames": 5, "attention_dropout": 0.3,
+        "upper_layers": 1, "transpose_prob": 0.5, "lr_schedule": "onecycle", "warmup_ratio": 0.25,
         "precision": "bfloat16", "max_hold": 4.0,
     }  # fmt: skip
-    assert (
-        call(main, "--data", small_set, "--run_dir=run", *(f"--{k}={v}" for k, v in flags.items()))
-        == 0
-    )
-    call(main, "--data", small_set, *SMALL, "--run_dir=auto")
-    chosen = json.loads(Path("auto/settings.json").read_text())["settings"]["train"]["precision"]
-    assert chosen == choose_precision("auto", torch.device("cpu"))
-    groups = json.loads(Path("run/settings.json").read_text())["settings"]
-    kept = {name: value for group in groups.values() for name, value in group.items()}
-    assert flags.items() <= kept.items()
-    with safe_open("run/model.safetensors", framework="pt") as weights:
-        assert weights.get_slice("lstm.weight_hh_l1").get_shape() == [4 * 12, 12]
-        assert weights.get_slice("embedding.weight").get_shape() == [20, 88]
-        assert weights.get_slice("head.context.weight").get_shape() == [5, 12]
-        assert weights.get_slice("memory.lag").get_shape() == [2 * 2, 9]
-        assert weights.get_slice("memory.recent.1.weight").get_shape() == [2 * 3, 5 * 88]
-        assert weights.get_slice("upper.weight_hh_l0").get_shape() == [4 * 12, 12]
-        assert weights.get_slice("key.weight").get_shape() == [20, 12]
+    flags = [f"--{name}={value}" for name, value in given.items()]
+    assert call(main, "--data", small_set, "--run_dir=run", "--relative_pitch", *flags) == 0
+    assert settings_of("run").items() >= (given | {"relative_pitch": True}).items()
+    model = PianoLSTM.load("run")
+    assert isinstance(model, AttentivePianoLSTM)
+    assert vars(model.settings).items() <= settings_of("run").items()
+    assert model.lstm.weight_hh_l1.shape == (4 * 12, 12)
+    assert model.embedding.weight.shape == (20, 88)
+    assert model.metadata["train"]["warmup_ratio"] == 0.25
+    record = json.loads(Path("run/samples/sample-5-1.json").read_text())
+    assert (record["seed"], record["settings"]["velocity"], record["frame_beats"]) == (5, 70, 0.25)
 
 
-def test_the_same_seed_gives_the_same_files(small_set):
+def test_what_auto_chose_and_full_paths_are_kept(run: Path, trained: Path) -> None:
+    kept = settings_of(run)
+    assert kept["precision"] == choose_precision("auto", torch.device("cpu"))
+    assert kept["data"] == str(trained.parent / "small set.pickle")
+    assert Path(kept["data_dir"]).is_absolute()
+
+
+def test_the_same_seed_gives_the_same_files_and_another_seed_others(small_set: Path) -> None:
     for name, seed in (("one", 4), ("two", 4), ("other", 5)):
-        call(
-            main,
-            "--data",
-            small_set,
-            *SMALL,
-            f"--seed={seed}",
-            f"--run_dir={name}",
-            "--dropout=0.2",
-        )
-    for file in ("model.safetensors", "samples/sample-4-2.mid", "samples/sample-4-2.wav"):
-        assert Path("one", file).read_bytes() == Path("two", file).read_bytes()
-    assert (
-        Path("one/model.safetensors").read_bytes() != Path("other/model.safetensors").read_bytes()
-    )
+        flags = [*SMALL, "--dropout=0.2", f"--seed={seed}", f"--run_dir={name}"]
+        assert call(main, "--data", small_set, *flags) == 0
+    names = ["model.safetensors", "metrics.csv", "loss.png"]
+    names += [f"samples/sample-4-1.{kind}" for kind in KINDS]
+    for name in names:
+        assert Path("one", name).read_bytes() == Path("two", name).read_bytes()
+    weights = [Path(name, "model.safetensors").read_bytes() for name in ("one", "other")]
+    assert weights[0] != weights[1]
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(small_set):
-    call(main, "--data", small_set, *SMALL, "--dropout=0.2", "--epochs=4", "--run_dir=whole")
-    call(main, "--data", small_set, *SMALL, "--dropout=0.2", "--epochs=2", "--run_dir=halves")
-    assert call(main, "--resume", "halves", "--epochs=4") == 0
-
-    def losses(run):
-        lines = Path(run, "metrics.csv").read_text().splitlines()
-        return [line.split(",")[:3] for line in lines]  # the rest is time
-
-    assert losses("halves") == losses("whole")
-    assert len(losses("whole")) == 5
-    for file in ("samples/sample-3111-1.mid", "samples/sample-3111-4.wav"):
-        assert Path("whole", file).read_bytes() == Path("halves", file).read_bytes()
-    for file in ("model.safetensors", "state.safetensors"):
-        whole, _ = checkpoint.read_tensors(Path("whole", file))
-        halves, _ = checkpoint.read_tensors(Path("halves", file))
-        assert whole.keys() == halves.keys()
-        assert all((whole[name] == halves[name]).all() for name in whole)
-
-
-def test_resuming_refuses_another_recipe_and_other_data(small_set, capsys):
-    call(main, "--data", small_set, *SMALL, "--run_dir=run")
-    other = small_set.with_name("other.pickle")
-    other.write_bytes(pickle.dumps({split: tunes(9, 2) for split in ("train", "valid", "test")}))
-    capsys.readouterr()
-    assert call(main, "--resume", "run", "--lr=0.1") == 2
-    assert "--lr" in capsys.readouterr().err
-    assert call(main, "--resume", "run", "--data", other, "--epochs=3") == 2
-    assert "other data" in capsys.readouterr().err
-    assert call(main, "--resume", "nowhere") == 2
-
-
-def test_resuming_refuses_fewer_epochs_than_are_done(small_set, capsys):
-    call(main, "--data", small_set, *SMALL, "--run_dir=run")
-    before = Path("run/settings.json").read_text()
-    capsys.readouterr()
-    assert call(main, "--resume=run", "--epochs=1") == 2
-    assert "--epochs" in capsys.readouterr().err
-    assert Path("run/settings.json").read_text() == before
-
-
-def stop_by(stop, small_set):
-    """Start a run, stop it by a signal after the first epoch; return stderr, stdout and status."""
-    command = [sys.executable, HOME / "main.py", "--data", small_set, "--epochs=100000"]
-    with subprocess.Popen(
-        [*command, "--seconds=2", "--hidden_size=8", "--run_dir=run"],
-        env={**os.environ, "PYTHONPATH": str(HOME)}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        # Tests that run in the background ignore Ctrl-C, and hand that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as program:  # fmt: skip
-        deadline = time.monotonic() + 60
-        while not Path("run/state.safetensors").is_file() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        program.send_signal(stop)
-        printed, complaints = program.communicate(timeout=60)
-    return complaints, printed, program.returncode
-
-
-def test_ctrl_c_ends_training_and_still_scores_keeps_and_plays(small_set):
-    complaints, printed, status = stop_by(signal.SIGINT, small_set)
-    assert status == 130
-    assert "Traceback" not in complaints
-    assert "constant marginal" in printed
-    assert Path("run/results.json").is_file()
-    assert Path("run/samples/sample-3111-4.wav").is_file()
-
-
-def test_a_run_that_is_told_to_end_leaves_nothing_half_written_and_can_go_on(small_set):
-    complaints, _, status = stop_by(signal.SIGTERM, small_set)
-    assert status == 143
-    assert complaints == ""
-    assert not [*Path("run").glob(".*")]
-    done = len(Path("run/metrics.csv").read_text().splitlines()) - 1
-    assert call(main, "--resume", "run", f"--epochs={done + 1}") == 0
-
-
-def test_without_nottingham_the_run_goes_on_with_chorales_and_says_so(
-    small_set, capsys, monkeypatch
-):
-    def unreachable(benchmark, folder):
+def test_without_nottingham_the_chorales_replace_it_with_a_notice(
+    small_set: Path,
+    few_chorales: list[int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreachable(*_: Any) -> None:
         raise InputError("no network")
 
-    def chorales():
-        generator = np.random.default_rng(0)
-        for i in range(40):
-            yield f"bwv{i}", generator.random((12, 88)) < 0.04
-
-    monkeypatch.setattr(corpora, "download", unreachable)
-    monkeypatch.setattr(corpora, "parse_chorales", chorales)
+    monkeypatch.setattr(data, "download", unreachable)
     assert call(main, *SMALL) == 0
     printed = capsys.readouterr()
     notice = [line for line in printed.err.splitlines() if line.startswith("notice: ")]
@@ -218,200 +150,235 @@ def test_without_nottingham_the_run_goes_on_with_chorales_and_says_so(
     assert "chorales: NLL in nats per frame" in printed.out
     [run] = Path("runs").iterdir()
     assert run.name.endswith("-chorales")
-    assert json.loads((run / "results.json").read_text())["dataset"] == "chorales"
+    assert results_of(run)["dataset"] == settings_of(run)["dataset"] == "chorales"
     assert call(main, *SMALL, "--dataset=nottingham") == 2
 
 
-# ---- what a user did wrong -----------------------------------------------------------------------
+# ---- stop and resume -----------------------------------------------------------------------------
 
 
-class Hostile:
-    """Unpickled by an ordinary reader, it makes a file."""
-
-    def __reduce__(self):
-        return os.system, ("touch ran-by-the-pickle",)
-
-
-def wrong_file(content):
-    """A flag that names a file of this content."""
-
-    def make():
-        Path("wrong").write_bytes(content)
-        return ["--data=wrong"]
-
-    return make
+def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(small_set: Path) -> None:
+    flags = ["--data", small_set, *SMALL, "--dropout=0.2"]
+    assert call(main, *flags, "--epochs=4", "--run_dir=whole") == 0
+    assert call(main, *flags, "--epochs=2", "--run_dir=halves") == 0
+    assert call(main, "--resume=halves", "--epochs=4") == 0
+    assert epochs_of("halves") == 4
+    for name in ("metrics.csv", "loss.png", "samples/sample-3111-1.mid"):
+        assert Path("whole", name).read_bytes() == Path("halves", name).read_bytes()
+    whole, halves = (
+        read_weights(Path(name, "model.safetensors"))[0] for name in ("whole", "halves")
+    )
+    assert whole.keys() == halves.keys()
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
 
 
-def midi_folder(count):
-    """A flag that names a folder of files that are MIDI in name alone."""
+def test_ctrl_c_ends_training_but_the_best_weights_are_evaluated_and_sampled(
+    small_set: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save = Trainer._save
 
-    def make():
-        Path("folder").mkdir()
-        for i in range(count):
-            Path(f"folder/{i}.mid").write_bytes(b"MThd and no more")
-        return ["--data=folder"]
+    def save_and_press_ctrl_c(trainer: Trainer, history: Any) -> None:
+        save(trainer, history)
+        if len(history) == 3:
+            signal.raise_signal(signal.SIGINT)
 
-    return make
-
-
-WRONG = {
-    "missing path": lambda: ["--data=nowhere.pickle"],
-    "folder without MIDI": midi_folder(0),
-    "folder of damaged MIDI": midi_folder(3),
-    "text file": wrong_file(b"C4 E4 G4\n"),
-    "empty file": wrong_file(b""),
-    "truncated pickle": wrong_file(pickle.dumps({"train": tunes(1, 9)})[:500]),
-    "hostile pickle": wrong_file(pickle.dumps({"train": Hostile(), "valid": [], "test": []})),
-    "pickle of something else": wrong_file(pickle.dumps([1, 2, 3])),
-    "notes off the piano": wrong_file(
-        pickle.dumps({split: [[(60,), (200,)]] for split in ("train", "valid", "test")})
-    ),
-    "a single MIDI file": wrong_file(b"MThd\x00\x00\x00\x06"),
-    "damaged .mat": wrong_file(b"MATLAB 5.0 MAT-file" + bytes(200)),
-    "damaged .npz": wrong_file(b"PK\x03\x04" + bytes(200)),
-    "negative size": lambda: ["--hidden_size=-3"],
-    "zero batch": lambda: ["--batch_size=0"],
-    "learning rate that is no number": lambda: ["--lr=nan"],
-    "word for a number": lambda: ["--epochs=many"],
-    "unknown device": lambda: ["--device=tpu"],
-    "unknown data set": lambda: ["--dataset=beethoven"],
-    "unknown flag": lambda: ["--batchsize=3"],
-    "flag without its value": lambda: ["--seed"],
-    "weights that are not there": lambda: ["--evaluate=nowhere"],
-    "two commands at once": lambda: ["--evaluate=a", "--resume=b"],
-}
+    monkeypatch.setattr(Trainer, "_save", save_and_press_ctrl_c)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
+    try:
+        assert call(main, "--data", small_set, *SIZES, "--epochs=99", "--run_dir=run") == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert epochs_of("run") == 3
+    assert "unigram" in capsys.readouterr().out
+    assert {"results.json", "index.html", "loss.png"} <= set(names_in(Path("run")))
+    assert "sample-3111-1.wav" in names_in(Path("run/samples"))
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_call_gets_one_line_and_status_2(name, small_set, capsys):
-    assert call(main, *WRONG[name]()) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1, said
-    assert "Traceback" not in said
-    assert not Path("ran-by-the-pickle").exists()
-    assert not Path("runs").exists()
-
-
-def test_a_wrong_primer_is_told_before_training(small_set, capsys):
-    assert call(main, "--data", small_set, *SMALL, "--primer_notes=H9") == 2
-    assert not Path("runs").exists()
-
-
-def test_a_taken_run_dir_is_refused_and_left_as_it_was(small_set, capsys):
-    Path("taken").mkdir()
-    Path("taken/thesis.txt").write_text("mine")
-    assert call(main, "--data", small_set, *SMALL, "--run_dir=taken") == 2
-    assert [path.name for path in Path("taken").iterdir()] == ["thesis.txt"]
-
-
-def test_foreign_frames_under_a_sets_name_are_refused(small_set, capsys):
-    Path("sets").mkdir()
-    small_set.rename("sets/Nottingham.pickle")
-    assert call(main, "--data_dir=sets", "--dataset=nottingham", *SMALL) == 2
-    assert "not the frames of nottingham" in capsys.readouterr().err
-
-
-def test_own_data_never_goes_by_the_name_of_a_set(small_set):
-    small_set.rename("nottingham.pickle")
-    assert call(main, "--data=nottingham.pickle", *SMALL, "--run_dir=run") == 0
-    assert json.loads(Path("run/results.json").read_text())["dataset"] == "nottingham-data"
-
-
-def test_a_run_is_scored_and_gone_on_with_from_another_folder(small_set, capsys, monkeypatch):
+def test_a_run_is_evaluated_and_resumed_from_another_folder(
+    small_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert call(main, "--data", small_set.name, *SMALL, "--run_dir=run") == 0
     Path("elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
     assert call(main, "--evaluate=../run") == 0
     assert call(main, "--resume=../run", "--epochs=3") == 0
-    assert len(Path("../run/metrics.csv").read_text().splitlines()) == 4
+    assert epochs_of("../run") == 3
 
 
-def test_evaluate_refuses_flags_that_it_has_no_use_for(small_set, capsys):
-    call(main, "--data", small_set, *SMALL, "--run_dir=run")
-    capsys.readouterr()
-    assert call(main, "--evaluate=run", "--hidden_size=999") == 2
-    assert "--hidden_size" in capsys.readouterr().err
+def test_a_resumed_run_keeps_its_recipe_its_data_and_its_epochs(
+    run: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = Path(run, "settings.json").read_text()
+    other = pickle.loads((trained.parent / "small set.pickle").read_bytes())  # noqa: S301, ours
+    Path("other.pickle").write_bytes(pickle.dumps(other | {"test": other["train"]}))
+    for flags, words in (
+        (["--lr=0.1"], "--lr: a resumed run keeps its own"),
+        (["--data=other.pickle", "--epochs=3"], "trained on other data"),
+        (["--epochs=1"], "--epochs: 2 are already done"),
+    ):
+        assert call(main, "--resume", run, *flags) == 2
+        assert words in capsys.readouterr().err
+    assert Path(run, "settings.json").read_text() == before
 
 
-def test_evaluate_keeps_the_frame_length_of_the_training(tmp_path, small_set, capsys):
+# ---- evaluation ----------------------------------------------------------------------------------
+
+
+def test_evaluate_prints_the_results_of_the_run_again(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = results_of(run)
+    assert results.keys() == {
+        "dataset", "fingerprint", "seed", "best_epoch", "seconds", "valid", "test"
+    }  # fmt: skip
+    for split in ("valid", "test"):
+        assert results[split].keys() == {
+            "nll", "nll_first_frame_scored", "nll_per_piece_mean", "frame_accuracy", "frames",
+            "unigram", "first_order_markov",
+        }  # fmt: skip
+    assert results["test"]["frames"] == 60
+    assert call(main, "--evaluate", run, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == results
+    assert call(main, "--evaluate", run / "model.safetensors") == 0
+    assert f"{results['test']['nll']:.3f}" in capsys.readouterr().out
+
+
+def test_evaluate_uses_the_frame_length_of_training(
+    small_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for split in ("train", "valid", "test"):
-        Path("tunes", split).mkdir(parents=True)
+        Path("pieces", split).mkdir(parents=True)
         for i in range(2):
             roll = np.random.default_rng(i).random((40, 88)) < 0.05
-            roll_to_midi(roll, 0.25).write(f"tunes/{split}/{i}.mid")
-    assert call(main, "--data=tunes", "--frame_beats=0.25", *SMALL, "--run_dir=run") == 0
-    results = json.loads(Path("run/results.json").read_text())
+            roll_to_midi(roll, 0.25).write(f"pieces/{split}/{i}.mid")
+    assert call(main, "--data=pieces", "--frame_beats=0.25", *SMALL, "--run_dir=run") == 0
     capsys.readouterr()
     for weights in ("run", "run/model.safetensors"):
-        assert call(main, "--evaluate", weights, "--data=tunes", "--json") == 0
-        assert json.loads(capsys.readouterr().out)["test"] == results["test"]
+        assert call(main, "--evaluate", weights, "--data=pieces", "--json") == 0
+        assert json.loads(capsys.readouterr().out)["test"] == results_of("run")["test"]
 
 
-def test_a_reader_that_leaves_early_is_no_trouble(small_set):
-    call(main, "--data", small_set, *SMALL, "--run_dir=run")
-    environment = {key: text for key, text in os.environ.items() if key != "PYTHONUNBUFFERED"}
-    command = [sys.executable, HOME / "main.py", "--evaluate", "run"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe) as program:
-        program.stdout.close()
-        assert program.stderr.read() == b""
+def test_evaluating_on_other_data_than_those_of_training_is_noted(
+    run: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = pickle.loads((trained.parent / "small set.pickle").read_bytes())  # noqa: S301, ours
+    Path("other.pickle").write_bytes(pickle.dumps(other | {"test": other["train"]}))
+    assert call(main, "--evaluate", run, "--data=other.pickle") == 0
+    assert "was trained on other data: small-set" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flag", ["--resume=", "--evaluate=", "--data="])
-def test_an_empty_name_starts_nothing(flag, small_set, capsys):
-    assert call(main, flag) == 2
-    assert not Path("runs").exists()
+# ---- presets -------------------------------------------------------------------------------------
 
 
-def test_too_little_memory_for_a_step_is_one_line(small_set, monkeypatch, capsys):
-    def learn(*_):
-        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
+def test_a_run_has_the_values_of_its_preset_but_for_the_flags_given(
+    small_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = PRESETS["best"](180) | {"attention_window": 6, "attention_heads": 1, "head_dim": 2}
+    # The preset is given the number of training frames, 180.
+    monkeypatch.setitem(PRESETS, "best", lambda frames: dict(best) if frames == 180 else {})
+    flags = ["--preset=best", *SIZES, "--dropout=0.25", "--epochs=1", "--run_dir=run"]
+    assert call(main, "--data", small_set, *flags) == 0
+    given = {"embed_size": 8, "hidden_size": 8, "latent_size": 3, "dropout": 0.25, "epochs": 1}
+    # --epochs overrides the max_steps of the preset.
+    assert settings_of("run").items() >= (best | given | {"max_steps": 0}).items()
+    assert epochs_of("run") == 1
 
-    monkeypatch.setattr(train.Trainer, "learn", learn)
+
+def test_the_default_preset_equals_no_preset(run: Path, trained: Path) -> None:
+    flags = [*SMALL, "--preset=default", "--run_dir=named"]
+    assert call(main, "--data", trained.parent / "small set.pickle", *flags) == 0
+    weights = [Path(name, "model.safetensors").read_bytes() for name in (run, "named")]
+    assert weights[0] == weights[1]
+
+
+def test_max_steps_become_epochs_which_are_kept_and_resumed(small_set: Path) -> None:
+    # Six pieces of 30 frames are one step.
+    flags = [*SIZES, "--epochs=9", "--max_steps=3", "--run_dir=run"]
+    assert call(main, "--data", small_set, *flags) == 0
+    assert epochs_of("run") == 3
+    assert settings_of("run").items() >= {"epochs": 3, "max_steps": 0}.items()
+    before = Path("run/model.safetensors").read_bytes()
+    assert call(main, "--resume=run") == 0
+    assert epochs_of("run") == 3
+    assert Path("run/model.safetensors").read_bytes() == before
+
+
+# ---- mistakes of the user ------------------------------------------------------------------------
+
+
+class Hostile:
+    """An object that makes a file when an ordinary reader unpickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch run-by-the-pickle",)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("--data=nowhere.pickle", "nowhere.pickle"),
+        ("--data=hostile.pickle", "hostile.pickle"),
+        ("--hidden_size=-3", "--hidden_size"),
+        ("--epochs=many", "--epochs"),
+        ("--dataset=beethoven", "--dataset"),
+        ("--batchsize=3", "--batchsize"),
+        ("--seed", "--seed"),
+        ("--memory=3", "--memory"),
+        ("--max_steps=2000000 --data=SET", "--max_steps 2000000"),
+        ("--primer_notes=H9 --data=SET", "--primer_notes"),
+        ("--run_dir=taken --data=SET", "--run_dir taken"),
+        ("--evaluate=nowhere", "nowhere"),
+        ("--evaluate=a --resume=b", "--resume, --evaluate"),
+        ("--evaluate=taken --hidden_size=3", "--hidden_size"),
+        ("--json", "--json"),
+        ("--resume=nowhere", "nowhere"),
+        ("--resume=taken", "taken"),
+        ("--resume=", "--resume"),
+        ("--evaluate=", "--evaluate"),
+        ("--data=", "--data"),
+        ("--preset=worst", "--preset"),
+        ("--preset=best --resume=run", "--preset"),
+        ("--preset=best --evaluate=run", "--preset"),
+        ("--preset=best --dropout=1", "--dropout"),
+    ],
+)
+def test_a_wrong_call_gives_one_line_that_names_it_status_2_and_no_files(
+    words: str, named: str, small_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("hostile.pickle").write_bytes(pickle.dumps({"train": Hostile(), "valid": [], "test": []}))
+    Path("taken").mkdir()
+    Path("taken/thesis.txt").write_text("mine")
+    before = names_in(Path())
+    assert call(main, *(word.replace("SET", str(small_set)) for word in words.split())) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert named in error
+    assert names_in(Path()) == before
+    assert names_in(Path("taken")) == ["thesis.txt"]
+
+
+def test_too_little_memory_for_a_step_is_one_line(
+    small_set: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail(monkeypatch, "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
     assert call(main, "--data", small_set, *SMALL, "--run_dir=run") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "--batch_size" in error
 
 
-def test_other_errors_of_a_step_keep_their_traceback(small_set, monkeypatch):
-    def learn(*_):
-        raise RuntimeError("shapes cannot be multiplied")
-
-    monkeypatch.setattr(train.Trainer, "learn", learn)
+def test_other_errors_of_a_step_keep_their_traceback(
+    small_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, "shapes cannot be multiplied")
     with pytest.raises(RuntimeError, match="multiplied"):
         call(main, "--data", small_set, *SMALL, "--run_dir=run")
 
 
-# ---- README --------------------------------------------------------------------------------------
+def fail(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    """Make every optimizer step raise a RuntimeError."""
 
+    def step(*_: Any) -> None:
+        raise RuntimeError(message)
 
-def test_the_readme_has_every_flag_with_its_default():
-    readme = (HOME / "README.md").read_text(encoding="utf-8")
-    for group in (*GROUPS.values(), PlaySettings):
-        for field in dataclasses.fields(group):
-            row = re.search(rf"^\| `--{field.name}` \| ([^|]*) \|", readme, re.MULTILINE)
-            assert row, f"--{field.name} is not in the README"
-            if isinstance(field.default, (int, float, str)) and field.default is not False:
-                assert f"`{field.default}`" in row.group(1), field.name
-
-
-def test_the_commands_of_the_readme_have_flags_that_exist():
-    readme = (HOME / "README.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^(?:pipenv run )?python (main|generate)\.py(.*)$", readme, re.MULTILINE)
-    assert len(commands) >= 8
-    known = {}
-    for program in ("main", "generate"):
-        help_ = [sys.executable, HOME / f"{program}.py", "--help"]
-        known[program] = subprocess.run(help_, capture_output=True, text=True, check=True).stdout
-    for program, words in commands:
-        for flag in re.findall(r"--[\w-]+", words.split("#")[0]):
-            assert re.search(rf"{flag}[ ,\n]", known[program]), flag
-
-
-def test_what_a_killed_run_left_half_written_is_cleared_away(small_set):
-    assert call(main, "--data", small_set, *SMALL, "--run_dir=run") == 0
-    for half in (".model.safetensors.abc.tmp", "samples/.sample-1.wav.xyz.tmp"):
-        Path("run", half).write_bytes(b"half")
-    assert call(main, "--resume", "run") == 0
-    assert not list(Path("run").rglob("*.tmp"))
+    monkeypatch.setattr(Trainer, "_train_batch", step)

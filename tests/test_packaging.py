@@ -1,8 +1,8 @@
-"""The committed Pipfile.lock: one lock for every system we serve, naming no index and no machine.
+"""The committed Pipfile.lock: one for every supported system, without an index or a local file.
 
-`.ci/relock` makes it, and states the promises as functions; here they are held against what is
-committed. The working copy is not looked at, since `pipenv install` may have rewritten it.
-`.ci/run` checks besides, with `pipenv verify`, that the lock belongs to the Pipfile.
+`.ci/relock` makes the lock and has a function for each promise; here they check what is committed.
+The working copy is not checked, because `pipenv install` may have rewritten it. `.ci/run` also
+checks, with `pipenv verify`, that the lock belongs to the Pipfile.
 """
 
 import json
@@ -15,20 +15,21 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from helpers import ROOT
+
 relock = SimpleNamespace(**runpy.run_path(str(ROOT / ".ci" / "relock")))
 
 GOOD_PIPFILE = '[packages]\ntorch = "==2.13.0"\npretty_midi = "~=0.2"\n'
 
 
 def committed(name: str) -> str:
-    """Return the text of a file as it is committed; skip the test where there is none."""
+    """Return the text of a file as it is committed; skip the test if it is not."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
     show = ["git", "show", f"HEAD:./{name}"]
     shown = subprocess.run(show, cwd=ROOT, capture_output=True, text=True, check=False)
     if shown.returncode != 0:
-        pytest.skip(f"no committed {name} here: {shown.stderr.strip()}")
+        pytest.skip(f"no committed {name}: {shown.stderr.strip()}")
     return shown.stdout
 
 
@@ -38,7 +39,7 @@ def lock() -> dict[str, Any]:
 
 
 def good_lock() -> dict[str, Any]:
-    """A small lock that keeps every promise."""
+    """Return a small lock that keeps every promise."""
     return {
         "_meta": {"sources": []},
         "default": {
@@ -54,35 +55,28 @@ def good_lock() -> dict[str, Any]:
     }
 
 
-def test_every_package_is_locked_to_one_version(lock):
-    assert relock.without_version(lock) == []
+PROMISES = [
+    "without_version",
+    "without_hashes",
+    "local_builds",
+    "addresses",
+    "bound_to_an_index",
+    "cuda_outside_linux",
+]
 
 
-def test_every_package_is_known_by_its_hashes(lock):
-    assert relock.without_hashes(lock) == []
+@pytest.mark.parametrize("promise", PROMISES)
+def test_no_package_of_the_committed_lock_breaks_a_promise(
+    promise: str, lock: dict[str, Any]
+) -> None:
+    assert getattr(relock, promise)(lock) == []
 
 
-def test_no_package_is_a_local_build(lock):
-    assert relock.local_builds(lock) == []
-
-
-def test_no_address_and_no_file_is_named(lock):
-    assert relock.addresses(lock) == []
-
-
-def test_no_index_is_named(lock):
-    assert relock.bound_to_an_index(lock) == []
-
-
-def test_cuda_is_for_linux_alone(lock):
-    assert relock.cuda_outside_linux(lock) == []
-
-
-def test_every_package_of_the_pipfile_is_locked(lock):
+def test_every_package_of_the_pipfile_is_locked(lock: dict[str, Any]) -> None:
     assert relock.not_locked(lock, committed("Pipfile")) == []
 
 
-def test_a_good_lock_is_accepted():
+def test_a_good_lock_is_accepted() -> None:
     assert relock.broken_promises(good_lock(), GOOD_PIPFILE) == []
 
 
@@ -99,18 +93,20 @@ def test_a_good_lock_is_accepted():
         ("triton", {"markers": "python_version >= '3'"}, "CUDA outside Linux: triton"),
     ],
 )
-def test_a_lock_that_breaks_a_promise_is_refused(package, change, promise):
+def test_a_lock_that_breaks_a_promise_is_refused(
+    package: str, change: dict[str, Any], promise: str
+) -> None:
     lock = good_lock()
     lock["default"][package] |= change
     assert relock.broken_promises(lock, GOOD_PIPFILE) == [promise]
 
 
-def test_a_lock_without_a_package_of_the_pipfile_is_refused():
+def test_a_lock_without_a_package_of_the_pipfile_is_refused() -> None:
     pipfile = GOOD_PIPFILE + '[dev-packages]\npytest = "*"\n'
     assert relock.broken_promises(good_lock(), pipfile) == ["in the Pipfile only: pytest"]
 
 
-def test_what_pipenv_gets_wrong_is_mended():
+def test_what_pipenv_gets_wrong_is_corrected() -> None:
     lock = good_lock()
     lock["_meta"]["sources"] = [{"name": "pypi"}]
     lock["default"]["torch"]["index"] = "pypi"
@@ -124,17 +120,19 @@ def test_what_pipenv_gets_wrong_is_mended():
     assert lock["default"]["nvidia-nvtx"]["markers"] == "platform_system == 'Linux'"
 
 
-def test_a_refused_lock_leaves_the_old_one(tmp_path, monkeypatch, capsys):
+def test_a_refused_lock_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "Pipfile").write_text(GOOD_PIPFILE)
     (tmp_path / "Pipfile.lock").write_text("the old lock")
     bad = good_lock()
     bad["default"]["torch"]["hashes"] = []
-    inside = relock.main.__globals__
-    monkeypatch.setitem(inside, "ROOT", tmp_path)
-    monkeypatch.setitem(inside, "lock_with_pipenv", lambda pipfile: bad)
+    namespace = relock.main.__globals__
+    monkeypatch.setitem(namespace, "ROOT", tmp_path)
+    monkeypatch.setitem(namespace, "lock_with_pipenv", lambda pipfile: bad)
     assert relock.main() == 2
     assert "no hashes: torch" in capsys.readouterr().err
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "Pipfile": GOOD_PIPFILE,
         "Pipfile.lock": "the old lock",
     }

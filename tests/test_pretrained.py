@@ -1,94 +1,86 @@
-"""The weights that come with the program: they play, and score what the README says of them."""
+"""The weights that come with the program have the results that the documentation gives."""
 
 import itertools
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-import checkpoint
 import generate
-from checkpoint import load_model
-from data import RollDataset, fingerprint, read
-from evaluation import evaluate
-from helpers_main import call
-from helpers_train import CPU
+from data import RollDataset, load_path
+from helpers import ROOT, call, names_in
+from model import AttentivePianoLSTM, PianoLSTM
+from pianolstm.checkpoint import DEFAULT_WEIGHTS, PRETRAINED
+from pianolstm.rolls import Splits
+from train import evaluate
 
-HOME = Path(__file__).resolve().parents[1]
-FOLDER = HOME / "pretrained"
-SETS = {"nottingham": "Nottingham", "jsb": "JSB Chorales"}  # by the names of weights and of data
+SETS = {"nottingham": "Nottingham", "jsb": "JSB Chorales"}  # names of weights and of data
+RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+GENERATION = (ROOT / "docs" / "generation.md").read_text(encoding="utf-8")
 
 
-def weights(name: str) -> Path:
-    """Return the path of the weights trained on a set; skip where they are not."""
-    path = FOLDER / f"{name}.safetensors"
-    if not FOLDER.is_dir():
-        pytest.skip("pretrained/ is not in this checkout")
-    return path
+def read_set(data_dir: Path, name: str) -> Splits:
+    """Return the splits of the data set that a model was trained on; skip if it is missing."""
+    path = data_dir / f"{SETS[name]}.pickle"
+    if not path.is_file():
+        pytest.skip(f"no {path.name} in PIANO_DATA_DIR")
+    corpus = load_path(path, 0.5)
+    metadata = PianoLSTM.load(PRETRAINED / f"{name}.safetensors").metadata
+    assert corpus.fingerprint == metadata["fingerprint"]
+    return corpus.splits
+
+
+def test_the_pretrained_weights_are_these_and_at_most_25_megabytes() -> None:
+    assert names_in(PRETRAINED) == sorted(f"{name}.safetensors" for name in SETS)
+    assert DEFAULT_WEIGHTS in names_in(PRETRAINED)
+    assert sum(path.stat().st_size for path in PRETRAINED.iterdir()) <= 25e6
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", SETS)
-def test_they_load_and_play_and_say_how_they_were_made(name: str) -> None:
-    model, record = load_model(weights(name))
-    assert record["dataset"] == name
-    assert set(record) >= {"fingerprint", "best_epoch", "valid_nll", "frame_beats"}
-    hidden, state = model(torch.zeros(1, 3, 88))
-    assert model.head.sample(hidden[0], torch.rand(3, 89)).shape == (3, 88)
-    assert state.past is not None
-
-
-def test_no_other_weights_are_there() -> None:
-    paths = [weights(name) for name in SETS]
-    assert sorted(FOLDER.iterdir()) == sorted(paths)
-    assert checkpoint.PRETRAINED in paths
-
-
-def test_together_they_are_at_most_25_megabytes() -> None:
-    assert sum(weights(name).stat().st_size for name in SETS) <= 25e6
+def test_pretrained_weights_load_with_all_that_sampling_needs(name: str) -> None:
+    model = PianoLSTM.load(PRETRAINED / f"{name}.safetensors")
+    assert isinstance(model, AttentivePianoLSTM)
+    assert model.metadata["dataset"] == name
+    assert model.metadata.keys() >= {"fingerprint", "best_epoch", "valid_nll", "frame_beats"}
+    [roll] = generate.sample(model, beats=4)
+    assert roll.any()
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_they_score_what_the_readme_says(name: str, data_dir: Path) -> None:
-    data = data_dir / f"{SETS[name]}.pickle"
-    if not data.is_file():
-        pytest.skip(f"no {data.name} in PIANO_DATA_DIR")
-    model, record = load_model(weights(name))
-    splits, _ = read(data, record["frame_beats"])
-    assert fingerprint(splits) == record["fingerprint"]
-    test = evaluate(model, RollDataset(splits["test"]), CPU, accuracy=False).nll
-    readme = (HOME / "README.md").read_text(encoding="utf-8").splitlines()
-    (row,) = (line for line in readme if line.startswith(f"| `pretrained/{name}.safetensors` |"))
-    assert row.strip("| ").split(" | ")[1:] == [
-        str(record["seed"]),
-        f"{record['valid_nll']:.3f}",
-        f"**{test:.3f}**",
-    ]
+def test_pretrained_weights_have_the_nlls_of_the_documentation(name: str, data_dir: Path) -> None:
+    test = RollDataset(read_set(data_dir, name)["test"])
+    model = PianoLSTM.load(PRETRAINED / f"{name}.safetensors")
+    nll = evaluate(model, test, torch.device("cpu"), accuracy=False).nll
+    metadata: dict[str, Any] = model.metadata
+    row = f"| `pretrained/{name}.safetensors` | {metadata['seed']} | {metadata['valid_nll']:.3f} |"
+    assert f"{row} **{nll:.3f}** |" in RESULTS.splitlines()
 
 
-def test_they_measure_what_the_readme_says(
+@pytest.mark.slow
+def test_samples_compare_with_the_test_split_as_the_documentation_says(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights("nottingham")
-    monkeypatch.chdir(tmp_path)
-    Path("pretrained").symlink_to(FOLDER)
+    read_set(data_dir, "nottingham")
     monkeypatch.setenv("PIANO_DATA_DIR", str(data_dir.resolve()))
-    readme = (HOME / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^python generate\.py(.*--measure.*)$", readme, re.MULTILINE)
-    assert call(generate, *shlex.split(example)) == 0
-    measured = Path("measured/measures.md").read_text(encoding="utf-8")
-    for cells, said in zip(table_of_measures(measured), table_of_measures(readme), strict=True):
-        name, _, test, overlap, ceiling, floor, *_ = cells
-        # The real tunes are the same everywhere; what is drawn hangs on how a machine rounds.
-        assert [name, test, ceiling, floor] == [said[0], said[2], *said[4:6]]
-        assert float(overlap) == pytest.approx(float(said[3]), abs=0.1)
-    assert "silent 0, stuck 0 of 200 samples" in measured
+    monkeypatch.chdir(tmp_path)
+    Path("pretrained").symlink_to(PRETRAINED)
+    (command,) = re.findall(r"^python generate\.py(.*--evaluate_samples.*)$", GENERATION, re.M)
+    assert call(generate, *shlex.split(command)) == 0
+    written = Path("evaluated/metrics.md").read_text(encoding="utf-8")
+    for row, documented in zip(table_rows(written), table_rows(GENERATION), strict=True):
+        name, _, test, overlap, ceiling, floor, *_ = row
+        # Test pieces are the same on every machine; samples depend on how it rounds.
+        assert [name, test, ceiling, floor] == [documented[0], documented[2], *documented[4:6]]
+        assert float(overlap) == pytest.approx(float(documented[3]), abs=0.1)
+    assert "silent 0, stuck 0 of 200 samples" in written
 
 
-def table_of_measures(text: str) -> list[list[str]]:
-    """Return the cells of the table of measures in a text, row by row."""
-    rows = itertools.dropwhile(lambda line: not line.startswith("| measure |"), text.splitlines())
+def table_rows(text: str) -> list[list[str]]:
+    """Return the cells of the table of metrics in a text, row by row."""
+    rows = itertools.dropwhile(lambda line: not line.startswith("| metric |"), text.splitlines())
     rows = itertools.takewhile(lambda line: line.startswith("|"), rows)
     return [row.strip("| ").split(" | ") for row in rows][2:]

@@ -14,43 +14,41 @@ import numpy as np
 from pianolstm.files import atomic_write, read_json, write_json
 from pianolstm.rolls import PackedRolls, fingerprint
 
-_VERSION = "rolls, 2"  # a new one whenever some file would be parsed to other rolls
+_VERSION = "rolls, 3"  # a new one whenever some file would be parsed to other rolls
 
 
-def cache_key(folder: Path, files: Iterable[Path], frame_beats: float, max_minutes: float) -> str:
+def cache_key(folder: Path, files: Iterable[Path], *options: object) -> str:
     """Return a hash that changes when a file is added, removed, renamed or written to.
 
     Args:
         folder: the folder of the files, or the one file itself.
         files: all files that are read.
-        frame_beats: length of a frame in beats.
-        max_minutes: duration of the longest MIDI file that is read.
+        options: whatever else decides the rolls, such as the length of a frame.
 
     Returns:
         64 hexadecimal digits.
-
-    Raises:
-        OSError: a file was removed in the meantime.
     """
-    digest = hashlib.sha256(
-        f"{_VERSION}\n{folder}\n{frame_beats!r} {max_minutes!r}\n".encode(errors="replace")
-    )
+    digest = hashlib.sha256(f"{_VERSION}\n{folder}\n{options!r}\n".encode(errors="replace"))
     for path in files:
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError:  # a link that leads nowhere; the reader reports it
+            digest.update(b"%s\0\n" % path.name.encode("utf-8", "surrogateescape"))
+            continue
         name = path.relative_to(folder).as_posix().encode("utf-8", "surrogateescape")
         digest.update(b"%s\0%d %d\n" % (name, status.st_size, status.st_mtime_ns))
     return digest.hexdigest()
 
 
-def cache_path(cache_dir: Path, folder: Path, frame_beats: float) -> Path:
+def cache_path(cache_dir: Path, folder: Path, *frame: object) -> Path:
     """Return the path of the `.npy` file for a file or folder and a frame length.
 
     Args:
         cache_dir: the folder of the cache.
         folder: the file or folder whose rolls are cached.
-        frame_beats: length of a frame in beats.
+        frame: the length of a frame.
     """
-    source = f"{folder.resolve()}\n{frame_beats!r}".encode("utf-8", "surrogateescape")
+    source = f"{folder.resolve()}\n{frame!r}".encode("utf-8", "surrogateescape")
     return cache_dir / f"{hashlib.sha256(source).hexdigest()[:24]}.npy"
 
 

@@ -9,8 +9,8 @@ import hashlib
 import math
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,9 @@ class Corpus:
     fingerprint: str
     remarks: tuple[str, ...] = ()  # one line each, on what was left out
     published: tuple[tuple[str, float], ...] = ()  # (model, test NLL in nats per frame)
+    # How MIDI was read where it was not by beats alone: `frame_seconds`, `min_frames`, `sustain`.
+    # Playing reads a user's files in the same way.
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

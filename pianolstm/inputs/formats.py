@@ -13,6 +13,7 @@ from pianolstm.inputs import cache
 from pianolstm.inputs.mat import read_mat
 from pianolstm.inputs.midi_folder import find_midi_files, read_midi_folder
 from pianolstm.inputs.pickles import read_pickle
+from pianolstm.midi import ReadOptions
 from pianolstm.rolls import SPLITS, PackedRolls, read_npz
 
 
@@ -21,6 +22,10 @@ def read(
     frame_beats: float,
     cache_dir: Path | None = None,
     max_minutes: float = math.inf,
+    *,
+    frame_seconds: float | None = None,
+    min_frames: int = 0,
+    sustain: bool = False,
 ) -> tuple[dict[str, PackedRolls], list[str]]:
     """Read a pickle, a `.mat` file, an `.npz` file or a folder of MIDI files.
 
@@ -32,6 +37,9 @@ def read(
         cache_dir: folder of the cache, from which an unchanged file or folder is read again; None =
             no cache.
         max_minutes: longer MIDI files are left out.
+        frame_seconds: length of a frame in seconds, for MIDI files, in place of `frame_beats`.
+        min_frames: the shortest note of a MIDI file in frames.
+        sustain: whether the pedal holds the notes of MIDI files.
 
     Returns:
         {"train", "valid", "test": rolls, (T, 88) bool each}, and remarks, one line each, on what
@@ -45,14 +53,15 @@ def read(
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{path}: no such file or folder")
     files = find_midi_files(path) if path.is_dir() else [path]
+    options = ReadOptions(frame_beats, frame_seconds, min_frames, sustain, max_minutes)
     if cache_dir is None:
-        return _parse(path, files, frame_beats, max_minutes)
-    key = cache.cache_key(path, files, frame_beats, max_minutes)
-    entry = cache.cache_path(cache_dir, path, frame_beats)
+        return _parse(path, files, options)
+    key = cache.cache_key(path, files, *options)
+    entry = cache.cache_path(cache_dir, path, frame_beats, frame_seconds)
     with file_lock(cache_dir / "locks" / entry.stem):
         if cached := cache.load(entry, key):
             return cached
-        splits, remarks = _parse(path, files, frame_beats, max_minutes)
+        splits, remarks = _parse(path, files, options)
         try:
             cache.store(entry, key, splits, remarks)
         except (InputError, OSError) as error:
@@ -61,11 +70,11 @@ def read(
 
 
 def _parse(
-    path: Path, files: Sequence[Path], frame_beats: float, max_minutes: float
+    path: Path, files: Sequence[Path], options: ReadOptions
 ) -> tuple[dict[str, PackedRolls], list[str]]:
     """Read as `read` does, without the cache, given the MIDI files if `path` is a folder."""
     if path.is_dir():
-        splits, remarks = read_midi_folder(path, files, frame_beats, max_minutes)
+        splits, remarks = read_midi_folder(path, files, options)
     else:
         splits, remarks = _read_file(path), []
     for split in SPLITS:
@@ -90,6 +99,6 @@ def _read_file(path: Path) -> dict[str, PackedRolls]:
         return read_mat(path)
     if head.startswith(b"MATLAB 7.3"):
         raise InputError(f"{path}: MATLAB 7.3 files are not supported; save it with -v7")
-    if head.startswith(b"MThd"):
+    if head.startswith((b"MThd", b"RIFF")):
         raise InputError(f"{path}: a single MIDI file is not a data set; give its folder")
     return read_pickle(path)

@@ -1,9 +1,11 @@
-"""Reads a folder of MIDI files as a data set, and assigns each file to a split."""
+"""Reads a folder of MIDI files as a data set, and assigns each piece to a split."""
 
 import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,85 +14,90 @@ import numpy as np
 from tqdm import tqdm
 
 from pianolstm.files import InputError
-from pianolstm.midi import DroppedNotes, midi_to_roll
+from pianolstm.inputs.folders import (
+    content_hash,
+    count_copies,
+    deal,
+    find_files,
+    find_splits,
+    first_names,
+)
+from pianolstm.midi import MidiAccount, NoRollError, ReadOptions, UnreadableError, read_pieces
 from pianolstm.rolls import SPLITS, PackedRolls
 
 _PARALLEL_FILES = 500  # from here on, several processes repay the two seconds of their start
-_MAX_DAMAGED = 0.05  # share of the files of a folder
+_MAX_DAMAGED = 0.05  # share of the files of a folder; one file may always be damaged
+_NAMED_DAMAGED = 10  # damaged files that get a line of their own
+_FEW_PIECES = 30  # fewer different pieces leave one or two for validation and for the test
 
-_Parsed = tuple[np.ndarray, DroppedNotes] | str
+
+@dataclass
+class _File:
+    """What a file gave."""
+
+    pieces: list[tuple[np.ndarray, str]] = field(default_factory=list)  # (T, 11) uint8, its hash
+    left_out: list[str] = field(default_factory=list)  # the reason, for each piece without a roll
+    account: MidiAccount = field(default_factory=MidiAccount)
+    damaged: str = ""  # the message of a file that is not MIDI or damaged
+    unreadable: str = ""  # the message of a file that can't be opened
 
 
 def find_midi_files(folder: Path) -> list[Path]:
-    """Return the MIDI files in a folder and below it, sorted.
+    """Return the MIDI files in a folder and below it, sorted; links are followed.
 
     Args:
         folder: where to look. A file counts as MIDI if its name ends in .mid or .midi, or if its
-            content starts with MThd.
+            content starts with MThd or is RIFF with MIDI in it.
     """
-    return sorted(path for path in folder.rglob("*") if path.is_file() and _is_midi(path))
+    return find_files(folder, _is_midi)
 
 
 def read_midi_folder(
-    folder: Path, files: Sequence[Path], frame_beats: float, max_minutes: float
+    folder: Path, files: Sequence[Path], options: ReadOptions
 ) -> tuple[dict[str, PackedRolls], list[str]]:
-    """Read MIDI files, split by the folders train/, valid/ and test/ or, without them, by name.
+    """Read MIDI files, split by folders train/, valid/ and test/ or, without them, by content.
 
     Args:
         folder: the folder.
         files: what `find_midi_files` returned for it.
-        frame_beats: length of a frame in beats.
-        max_minutes: longer files are left out.
+        options: how notes become frames; longer files are left out.
 
     Returns:
         {"train", "valid", "test": rolls, (T, 88) bool each}, and remarks, one line each, on what
         was left out.
 
     Raises:
-        InputError: there are no MIDI files, some but not all of the three folders, or more than 5 %
-            damaged files.
+        InputError: there are no MIDI files, some but not all of the three folders, those of several
+            sets, or more than 5 % damaged files.
     """
-    folders = {path.name.lower() for path in folder.iterdir() if path.is_dir()}
-    present = [split for split in SPLITS if split in folders]
-    if present and len(present) < len(SPLITS):
-        missing = ", ".join(f"{split}/" for split in SPLITS if split not in folders)
-        raise InputError(f"{folder}: has {present[0]}/ but no {missing}; give all three or none")
-    top = {path: path.relative_to(folder).parts[0].lower() for path in files}
     # macOS writes a file ._name.mid beside name.mid. It holds metadata, no music.
     music = [path for path in files if not path.name.startswith("._")]
-    used = [path for path in music if not present or top[path] in SPLITS]
-    unused = [path for path in music if present and top[path] not in SPLITS]
-    if not used:
+    if not music:
         raise InputError(f"{folder}: no MIDI files in this folder")
+    layout = find_splits(folder, music)
+    parsed = list(_parse_files(layout.files, options))
+    remarks = _file_remarks(folder, layout.files, parsed, options)
+    hashes = [digest for file in parsed for _, digest in file.pieces]
+    if not hashes:
+        details = "; ".join(remark.removeprefix(f"{folder}: ") for remark in remarks[1:4])
+        raise InputError(f"{folder}: no music in its {len(parsed):,} MIDI files; {details}")
     pieces: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
-    damaged: list[str] = []
-    dropped: list[DroppedNotes] = []
-    for path, parsed in zip(used, _parse_files(used, frame_beats, max_minutes), strict=True):
-        if isinstance(parsed, str):
-            damaged.append(parsed)
-            continue
-        packed, notes = parsed
-        pieces[top[path] if present else assign_split(path.name)].append(packed)
-        dropped.append(notes)
-    if len(damaged) > _MAX_DAMAGED * len(used):
-        raise InputError(
-            f"{folder}: {len(damaged)} of {len(used)} MIDI files can't be used, the first:"
-            f" {damaged[0]}"
-        )
-    out_of_range, too_short = (sum(counts) for counts in zip(*dropped, strict=True))
-    remarks = [
-        f"{folder}: {len(dropped)} of {len(used)} MIDI files read; left out: {out_of_range} notes"
-        f" outside the 88 pitches, {too_short} notes that round to the same start and end"
-    ]
-    remarks += [f"{path}: left out, it is in none of train/ valid/ test/" for path in unused]
+    dealt = deal(hashes)
+    for i, file in enumerate(parsed):
+        for packed, digest in file.pieces:
+            pieces[layout.splits[i] if layout.splits else dealt[digest]].append(packed)
+    if layout.splits:
+        remarks += _leak_remarks(folder, parsed, layout.splits)
+    else:
+        remarks += _deal_remarks(folder, hashes, dealt)
     if hidden := len(files) - len(music):
         remarks.append(f"{folder}: {hidden} files named ._* left out: metadata of macOS, no music")
     splits = {split: PackedRolls.concatenate(packed) for split, packed in pieces.items()}
-    return splits, remarks + damaged
+    return splits, remarks + layout.remarks
 
 
 def assign_split(name: str) -> str:
-    """Assign a file to a split by its name alone, so that other files never move it.
+    """Assign a chorale of music21 to a split by its name.
 
     Args:
         name: the name, without its folder.
@@ -102,11 +109,92 @@ def assign_split(name: str) -> str:
     return {8: "valid", 9: "test"}.get(tenth, "train")
 
 
-def _parse_files(
-    files: Sequence[Path], frame_beats: float, max_minutes: float
-) -> Iterator[_Parsed]:
+# ---- what a user should know ---------------------------------------------------------------------
+
+
+def _file_remarks(
+    folder: Path, files: Sequence[Path], parsed: Sequence[_File], options: ReadOptions
+) -> list[str]:
+    """Return remarks on notes and files that were left out.
+
+    Raises:
+        InputError: too many files are damaged.
+    """
+    damaged = [file.damaged for file in parsed if file.damaged]
+    unreadable = [file.unreadable for file in parsed if file.unreadable]
+    if len(damaged) > max(_MAX_DAMAGED * len(files), 1):
+        raise InputError(
+            f"{folder}: {len(damaged)} of {len(files)} MIDI files are damaged, the first:"
+            f" {damaged[0]}"
+        )
+    used, count = sum(bool(file.pieces) for file in parsed), sum(len(f.pieces) for f in parsed)
+    more = f", {count:,} pieces" if count != used else ""
+    remarks = [f"{folder}: {used:,} of {len(files):,} MIDI files read{more}"]
+    account = sum((file.account for file in parsed), MidiAccount())
+    remarks += [f"{folder}: {remark}" for remark in account.remarks(options)]
+    reasons: dict[str, list[Path]] = defaultdict(list)
+    for path, file in zip(files, parsed, strict=True):
+        for reason in file.left_out:
+            reasons[reason].append(path)
+    remarks += [
+        f"{folder}: left out, {reason}: {first_names(paths, folder)}"
+        for reason, paths in sorted(reasons.items())
+    ]
+    for messages in (unreadable, damaged):
+        remarks += messages[:_NAMED_DAMAGED]
+        if (more_files := len(messages) - _NAMED_DAMAGED) > 0:
+            remarks.append(f"{folder}: {more_files:,} more files like these")
+    return remarks
+
+
+def _deal_remarks(folder: Path, hashes: Sequence[str], dealt: dict[str, str]) -> list[str]:
+    """Return remarks on pieces that were dealt out by content.
+
+    Raises:
+        InputError: there are too few different pieces for three splits.
+    """
+    remarks = []
+    if copies := count_copies(hashes):
+        remarks.append(
+            f"{folder}: {copies:,} pieces are copies, equal to another but for transposition; they"
+            " are in the split of the other"
+        )
+    if len(dealt) < len(SPLITS):
+        empty = " and ".join(split for split in SPLITS if split not in dealt.values())
+        raise InputError(
+            f"{folder}: no pieces for {empty}; it has {len(dealt)} different pieces, and"
+            f" {len(SPLITS)} are needed, better many more"
+        )
+    if len(dealt) < _FEW_PIECES:
+        valid, test = (list(dealt.values()).count(split) for split in ("valid", "test"))
+        remarks.append(
+            f"{folder}: only {len(dealt)} different pieces, {valid} of them for validation and"
+            f" {test} for the test; so few say little about a model"
+        )
+    return remarks
+
+
+def _leak_remarks(folder: Path, parsed: Sequence[_File], splits: Sequence[str]) -> list[str]:
+    """Return a remark for pieces of valid/ and test/ that are in train/ too."""
+    of_split: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for file, split in zip(parsed, splits, strict=True):
+        of_split[split] += [digest for _, digest in file.pieces]
+    train, remarks = set(of_split["train"]), []
+    for split in ("valid", "test"):
+        if leaked := sum(digest in train for digest in of_split[split]):
+            remarks.append(
+                f"{folder}: {leaked:,} of {len(of_split[split]):,} pieces of {split}/ are in train/"
+                " too, equal but for transposition; a model can know them by heart"
+            )
+    return remarks
+
+
+# ---- parsing -------------------------------------------------------------------------------------
+
+
+def _parse_files(files: Sequence[Path], options: ReadOptions) -> Iterator[_File]:
     """Yield the result of `_parse_file` for each file, in order; many files use all cores."""
-    parse = partial(_parse_file, frame_beats=frame_beats, max_minutes=max_minutes)
+    parse = partial(_parse_file, options=options)
     bar = partial(
         tqdm, total=len(files), desc="reading MIDI", unit=" files", leave=False, disable=None
     )
@@ -118,17 +206,37 @@ def _parse_files(
         yield from bar(pool.map(parse, files, chunksize=32))
 
 
-def _parse_file(path: Path, frame_beats: float, max_minutes: float) -> _Parsed:
-    """Return the packed roll of a file, (T, 11) uint8, and its dropped notes; or an error."""
+def _parse_file(path: Path, options: ReadOptions) -> _File:
+    """Return the pieces of a file, or why it has none."""
+    file = _File()
     try:
-        roll, notes = midi_to_roll(path, frame_beats, max_minutes)
+        pieces = read_pieces(path, options)
+    except NoRollError as error:
+        pieces = [error]
+    except UnreadableError as error:
+        return _File(unreadable=str(error))
     except InputError as error:
-        return str(error)
-    return np.packbits(roll, axis=1), notes
+        return _File(damaged=str(error))
+    for piece in pieces:
+        if isinstance(piece, NoRollError):
+            file.left_out.append(piece.reason)
+            file.account += piece.account
+            continue
+        roll, account = piece
+        file.account += account
+        if len(roll) < 2:
+            file.left_out.append("shorter than two frames")
+        else:
+            file.pieces.append((np.packbits(roll, axis=1), content_hash(roll)))
+    return file
 
 
 def _is_midi(path: Path) -> bool:
     if path.suffix.lower() in (".mid", ".midi"):
         return True
-    with path.open("rb") as file:
-        return file.read(4) == b"MThd"
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False
+    return head.startswith(b"MThd") or (head.startswith(b"RIFF") and head.endswith(b"RMID"))

@@ -137,7 +137,6 @@ class _Array:
 
 
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): _Array,  # only an argument of _reconstruct
     ("numpy", "dtype"): _Dtype,
     # By these two, protocols 0 to 2 of Python 3 spell bytes.
     ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
@@ -162,6 +161,8 @@ class _Unpickler(pickle.Unpickler):
         Raises:
             UnpicklingError: the pickle names anything else.
         """
+        if (module, name) == ("numpy", "ndarray"):
+            return None  # NumPy passes it to _reconstruct, and never calls it
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is not allowed")
         # A new object each time: the opcode BUILD could change attributes of the function itself.

@@ -5,11 +5,12 @@ Scores are parsed by music21 (Cuthbert and Ariza 2010).
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pianolstm.files import InputError, one_line
-from pianolstm.midi import MidiMusic, read_notes
+from pianolstm.midi import MidiMusic, NoRollError, ReadOptions, read_notes, read_pieces
 from pianolstm.piece import Metre, Note
 from pianolstm.tonality import Key
 
@@ -18,24 +19,37 @@ SCORE_SUFFIXES = (".musicxml", ".xml", ".mxl", ".abc", ".krn")
 _VELOCITY = 80  # of notes without a dynamic
 
 
-def read_music(path: str | Path, max_minutes: float = math.inf) -> MidiMusic:
+def read_music(
+    path: str | Path, max_minutes: float = math.inf, *, by_seconds: bool = False
+) -> tuple[MidiMusic, list[str]]:
     """Read a MIDI file, or a score whose name ends in one of `SCORE_SUFFIXES`.
 
     Args:
         path: the file.
         max_minutes: the longest duration that is accepted, in minutes.
+        by_seconds: whether a beat of the result is half a second of a MIDI file, as for a model
+            trained with --frame_seconds, in place of a beat of the file.
+
+    Returns:
+        The music, and remarks on what was left out of it, one line each.
 
     Raises:
         InputError: the file can't be read, has no note, or is too long.
     """
-    is_score = Path(path).suffix.lower() in SCORE_SUFFIXES
-    music = read_score(path) if is_score else read_notes(path)
+    if Path(path).suffix.lower() in SCORE_SUFFIXES:
+        music, remarks = read_score(path), []
+    else:
+        music = read_notes(path, by_seconds=by_seconds)
+        pieces = read_pieces(path, ReadOptions())
+        first = pieces[0].account if isinstance(pieces[0], NoRollError) else pieces[0][1]
+        account = replace(first, too_short=0, out_of_range=0, free=0, other_pieces=len(pieces) - 1)
+        remarks = account.remarks(ReadOptions())
     if not music.notes:
         raise InputError(f"{path}: has no notes")
     minutes = music.beats / music.bpm
     if minutes > max_minutes:
         raise InputError(f"{path}: {minutes:.0f} minutes long; the limit is {max_minutes:g}")
-    return music
+    return music, remarks
 
 
 def read_score(path: str | Path) -> MidiMusic:

@@ -29,7 +29,6 @@ class SamplingParams(NamedTuple):
     temperature: float = 1.0  # divides the logits of the highest note; 0 = greedy
     chord_temperature: float = 1.0  # divides the logits of the notes below it
     top_p: float = 1.0  # nucleus sampling (`nucleus`)
-    max_polyphony: int = PITCHES  # largest number of notes in a frame
 
 
 MODEL_DISTRIBUTION = SamplingParams()
@@ -116,10 +115,7 @@ class BernoulliHead(Head):
         return torch.cat([(nll * (1 - frames)).sum(dim=1, keepdim=True), nll * frames], dim=1)
 
     def sampler(self, params: SamplingParams = MODEL_DISTRIBUTION) -> Sampler:
-        """Return a function that samples frames; `chord_temperature` is not used.
-
-        Where more notes than `max_polyphony` are sampled, the most probable stay.
-        """
+        """Return a function that samples frames; `chord_temperature` is not used."""
         temperature, pitches = params.temperature, self.logits.out_features
 
         def sample_pitches(
@@ -136,11 +132,7 @@ class BernoulliHead(Head):
                 if params.top_p < 1:
                     # The nucleus of two classes: the likelier alone where it has top_p.
                     frames = frames.where(torch.maximum(on, 1 - on) < params.top_p, logits > 0)
-            frames = frames.to(hidden.dtype)
-            if params.max_polyphony < pitches:
-                order = (logits + torch.log(frames)).argsort(dim=1, descending=True)
-                frames = frames * (order.argsort(dim=1) < params.max_polyphony)
-            return frames
+            return frames.to(hidden.dtype)
 
         return sample_pitches
 
@@ -242,8 +234,6 @@ class ChordHead(Head):
                 logits = logits.masked_fill(~allowed, -torch.inf)
             temperature = params.temperature
             for note in range(classes):
-                if note >= params.max_polyphony:
-                    logits[:, 1:] = -torch.inf
                 uniform = uniforms[:, note : note + 1]
                 previous = sample_categorical(logits, uniform, temperature, params.top_p)  # (F, 1)
                 if not previous.any():

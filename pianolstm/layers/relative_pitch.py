@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-OCTAVE = 12  # semitones; the largest interval of `near_proj`
+_REACH = 12  # semitones; the largest interval of `near_proj`
 
 
 class RelativePitch(nn.Module):
@@ -38,7 +38,7 @@ class RelativePitch(nn.Module):
         self.input_proj = nn.Linear(2 * pitches, embed_size, bias=False)
         self.dropout = nn.Dropout(dropout)
         self.outer_proj = nn.Linear(hidden_size, 2 * pitches)
-        self.near_proj = nn.Linear(hidden_size, 2 * OCTAVE + 1)
+        self.near_proj = nn.Linear(hidden_size, 2 * _REACH + 1)
 
     def embed(self, frames: Tensor, previous_outer: Tensor) -> Tensor:
         """Return the embedding of frames as intervals, (B, T, E).
@@ -62,7 +62,7 @@ class RelativePitch(nn.Module):
         by_interval = self.outer_proj(vectors).unflatten(2, (2, -1))  # (B, T, 2, P)
         from_outer = to_relative(by_interval, -outer).sum(dim=2)
         # For each pitch, the current notes from an octave below to an octave above it.
-        near = functional.pad(frames, (OCTAVE, OCTAVE)).unfold(2, 2 * OCTAVE + 1, 1)
+        near = functional.pad(frames, (_REACH, _REACH)).unfold(2, 2 * _REACH + 1, 1)
         # (B, T, P, 25) @ (B, T, 25, 1)
         from_notes = near @ self.near_proj(vectors)[..., None]
         return from_outer + from_notes[..., 0]

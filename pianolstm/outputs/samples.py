@@ -117,7 +117,7 @@ def _write_formats(stem: Path, piece: Piece, index: int, origin: Origin) -> None
         "mid": lambda path: midi.write(str(path)),
         "wav": write_wav,
         "png": write_png,
-        "musicxml": lambda path: write_musicxml(path, roll, frame_beats, bpm, title),
+        "musicxml": lambda path: write_musicxml(path, replace(piece, title=title), program),
     }
     for name in origin.formats:
         with atomic_write(f"{stem}.{name}") as temporary:

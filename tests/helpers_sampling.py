@@ -1,0 +1,36 @@
+"""Small models to sample from, and a small run, for the tests of sampling and of the scripts."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import main
+from helpers import SMALL, call, write_pieces
+from model import PianoLSTM, build_model
+from pianolstm.rolls import PITCHES
+from settings import ModelSettings
+
+HEADS = {"Bernoulli": 0, "chord": 4}  # latent_size by output head
+
+
+def sampling_model(
+    latent_size: int = 4, density: float = 0.04, frame_beats: float = 0.5, **sizes: Any
+) -> PianoLSTM:
+    """Return a small model that samples about `density` of the pitches and depends on its past."""
+    torch.manual_seed(0)
+    small = {"embed_size": 6, "hidden_size": 8, "layers": 2, "dropout": 0.5}
+    model = build_model(ModelSettings(**{**small, "latent_size": latent_size, **sizes}))
+    for weights in model.parameters():
+        weights.data *= 3
+    model.head.set_unigram(torch.full((PITCHES,), density))
+    model.metadata = {"dataset": "nottingham", "fingerprint": "abc", "frame_beats": frame_beats}
+    return model.eval()
+
+
+def train_small_run(folder: Path) -> Path:
+    """Train two epochs on a small set, both in this folder; return the path of the run."""
+    run = folder / "run"
+    flags = [*SMALL, "--num_samples=1", "--run_dir", run]
+    assert call(main, "--data", write_pieces(folder), *flags) == 0
+    return run

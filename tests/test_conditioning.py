@@ -1,0 +1,249 @@
+"""Conditioning: chords by name, the key of given music, and sampling below or above given notes."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import roll_from, steps_of
+from helpers_sampling import HEADS, sampling_model
+from pianolstm.conditioning import (
+    FrameSampler,
+    harmonize,
+    melody_over,
+    parse_chords,
+    read_music,
+    to_model_key,
+)
+from pianolstm.files import InputError
+from pianolstm.layers.heads import GREEDY, UNIFORMS_PER_FRAME, BernoulliHead, ChordHead, Head
+from pianolstm.midi import roll_to_midi
+from pianolstm.rolls import PITCHES
+from pianolstm.tonality import transpose
+
+# I, IV, V and I of G major, two frames each.
+CADENCE = roll_from(
+    *[{55, 59, 62, 67}] * 2,
+    *[{55, 60, 64, 67}] * 2,
+    *[{54, 57, 62, 69}] * 2,
+    *[{55, 59, 62, 67}] * 2,
+)
+
+# ---- chords by name ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "chords"),
+    [
+        ("C4", [[60]]),
+        ("A0 C8", [[21], [108]]),
+        ("60", [[60]]),
+        ("C4,E4,G4 67", [[60, 64, 67], [67]]),
+        ("C4,E4 | F4|G4", [[60, 64], [65], [67]]),
+        ("  F#3   Bb5 ", [[54], [82]]),
+        ("f#3 bb5 Db4,C#4", [[54], [82], [61]]),
+        ("Cb4 B#3", [[59], [60]]),
+        ("60, 64 ,67  72", [[60, 64, 67], [72]]),
+        ("", []),
+    ],
+)
+def test_chords_are_names_or_midi_numbers(text: str, chords: list[list[int]]) -> None:
+    roll = parse_chords(text, 1)
+    assert roll.dtype == bool
+    assert roll.shape == (len(chords), PITCHES)
+    assert steps_of(roll) == chords
+
+
+def test_each_chord_lasts_the_given_frames() -> None:
+    assert steps_of(parse_chords("C4 D4,F4", 3)) == [[60]] * 3 + [[62, 65]] * 3
+
+
+@pytest.mark.parametrize(
+    "word", ["H4", "C", "4C", "-1", "+60", "60.5", "C##4", "C4;E4", "C4-E4", "²", "nan"]
+)
+def test_a_word_that_is_no_note_is_named(word: str) -> None:
+    with pytest.raises(InputError, match=r"^--primer_notes: [^\n]*no note[^\n]*$") as refused:
+        parse_chords(f"C4,E4 {word}", 2)
+    assert repr(word) in str(refused.value)
+
+
+@pytest.mark.parametrize("word", ["20", "109", "0", "G#0", "C#8", "C-1", "9" * 30])
+def test_a_note_outside_the_88_pitches_is_named(word: str) -> None:
+    with pytest.raises(InputError, match=r"^--primer_notes: [^\n]*88 pitches[^\n]*$") as refused:
+        parse_chords(word, 2)
+    assert repr(word) in str(refused.value)
+
+
+@given(st.lists(st.sets(st.integers(21, 108), min_size=1, max_size=5), max_size=5))
+def test_names_and_numbers_of_all_pitches_agree(chords: list[set[int]]) -> None:
+    names = ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"]
+    by_name = " ".join(
+        ",".join(f"{names[note % 12]}{note // 12 - 1}" for note in chord) for chord in chords
+    )
+    by_number = " ".join(",".join(map(str, chord)) for chord in chords)
+    expected = [sorted(chord) for chord in chords]
+    assert steps_of(parse_chords(by_name, 1)) == steps_of(parse_chords(by_number, 1)) == expected
+
+
+# ---- the key of given music ----------------------------------------------------------------------
+
+
+def test_music_is_transposed_to_the_key_of_training_and_the_result_back() -> None:
+    roll, shift_back = to_model_key(CADENCE, "jsb", in_c=True, normalize=True, key=None)
+    assert steps_of(roll)[0] == [60, 64, 67, 72]  # from G up to C, the shorter way
+    assert shift_back == -5
+    assert np.array_equal(transpose(roll, shift_back), CADENCE)
+
+
+@pytest.mark.parametrize(("in_c", "normalize"), [(True, False), (False, True)])
+def test_music_stays_in_its_key_if_the_user_wants_or_training_was_in_many_keys(
+    in_c: bool, normalize: bool
+) -> None:
+    roll, shift_back = to_model_key(CADENCE, "chorales", in_c=in_c, normalize=normalize, key=None)
+    assert np.array_equal(roll, CADENCE)
+    assert shift_back == 0
+
+
+def test_silence_has_no_key_to_transpose() -> None:
+    silence = roll_from(set(), set())
+    assert to_model_key(silence, "jsb", in_c=True, normalize=True, key=None).shift_back == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "semitones"), [("C", 0), ("G", -5), ("F#", 6), ("Am", -3), ("Db", 1)]
+)
+def test_a_wanted_key_is_reached_from_c_the_shorter_way(key: str, semitones: int) -> None:
+    primer = to_model_key(CADENCE, "jsb", in_c=True, normalize=True, key=key)
+    assert primer.shift_back == semitones
+
+
+@pytest.mark.parametrize(("in_c", "key", "word"), [(True, "H", "'H'"), (False, "G", "chorales")])
+def test_a_key_that_can_not_be_reached_is_refused(in_c: bool, key: str, word: str) -> None:
+    with pytest.raises(InputError, match=rf"^--key[^\n]*{word}[^\n]*$"):
+        to_model_key(CADENCE, "chorales", in_c=in_c, normalize=True, key=key)
+
+
+def test_given_midi_is_read_in_the_frames_of_the_model(tmp_path: Path) -> None:
+    roll_to_midi(CADENCE, 0.5).write(str(tmp_path / "a.mid"))
+    assert np.array_equal(read_music("--harmonize", tmp_path / "a.mid", 0.5, 1), CADENCE)
+    assert len(read_music("--harmonize", tmp_path / "a.mid", 0.25, 1)) == 2 * len(CADENCE)
+
+
+def test_given_midi_that_can_not_be_read_is_named_with_its_flag(tmp_path: Path) -> None:
+    (tmp_path / "no.mid").write_bytes(b"no MIDI")
+    for name in ("no.mid", "missing.mid"):
+        with pytest.raises(InputError, match=rf"^--harmonize [^\n]*{name}"):
+            read_music("--harmonize", tmp_path / name, 0.5, 1)
+
+
+# ---- sampling below a melody ---------------------------------------------------------------------
+
+
+def sample_alone(sample_frame: FrameSampler, vectors: torch.Tensor, frames: int) -> np.ndarray:
+    """Sample frames from the same vectors, (B, H) -> (B, T, 88) bool."""
+    generator = torch.Generator().manual_seed(2)
+    uniforms = torch.rand(frames, len(vectors), UNIFORMS_PER_FRAME, generator=generator)
+    sampled = [sample_frame(vectors, row, t) for t, row in enumerate(uniforms)]
+    return torch.stack(sampled, dim=1).bool().numpy()
+
+
+@torch.no_grad()
+def test_the_melody_is_the_highest_note_and_in_rests_all_notes_stay_below_its_last() -> None:
+    head = sampling_model(density=0.3).head
+    assert isinstance(head, ChordHead)
+    melody = roll_from({72}, {60, 64}, set(), {108}, set(), {21}, set())
+    rolls = sample_alone(harmonize(melody, head), random_vectors(40), 7)
+    for roll in rolls:
+        highest = [max(pitches, default=0) for pitches in steps_of(roll)]
+        assert highest[:2] == [72, 64]
+        assert highest[2] < 64
+        assert highest[3] == 108
+        assert highest[4] < 108
+        assert highest[5] == 21
+        assert highest[6] < 21
+    assert rolls[:, :2].sum() > 3 * 80, "notes sound below it"
+
+
+@torch.no_grad()
+def test_notes_below_a_melody_are_sampled_from_the_exact_conditional_distribution() -> None:
+    head, melody = small_chord_head(), roll_from({24})  # of the six pitches from 21 that sound
+    below = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)))
+    frames = torch.zeros(8, PITCHES)
+    frames[:, :3], frames[:, 3] = below, 1
+    check_frequencies(harmonize(melody, head), head, frames)
+
+
+# ---- sampling above chords -----------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("chord", [[], [1, 2]])
+def test_the_note_above_a_chord_is_sampled_from_the_exact_conditional_distribution(
+    head: str, chord: list[int]
+) -> None:
+    torch.manual_seed(0)
+    layer = small_chord_head() if head == "chord" else BernoulliHead(5)
+    chords = np.zeros((1, PITCHES), dtype=bool)
+    chords[0, chord] = True
+    lowest = max(chord, default=-1) + 1
+    frames = torch.from_numpy(chords).float().repeat(PITCHES - lowest + 1, 1)
+    frames[torch.arange(PITCHES - lowest), torch.arange(lowest, PITCHES)] = 1  # the last adds none
+    check_frequencies(melody_over(chords, layer), layer, frames, samples=400)
+
+
+@given(st.lists(st.sets(st.integers(21, 108), max_size=4), min_size=1, max_size=6))
+@torch.no_grad()
+def test_given_chords_are_kept_and_get_at_most_one_note_above(chords: list[set[int]]) -> None:
+    head, roll = sampling_model(density=0.3).head, roll_from(*chords)
+    for sampled in sample_alone(melody_over(roll, head), random_vectors(3), len(chords)):
+        for pitches, chord in zip(steps_of(sampled), chords, strict=True):
+            added = set(pitches) - chord
+            assert chord <= set(pitches)
+            assert len(added) <= 1
+            assert min(added, default=108) >= max(chord, default=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("head", HEADS)
+def test_the_greedy_note_above_a_chord_does_not_depend_on_chance(head: str) -> None:
+    layer, roll = sampling_model(HEADS[head], density=0.3).head, roll_from({48, 52}, {50}, set())
+    vectors = random_vectors(1).expand(3, -1)
+    rolls = sample_alone(melody_over(roll, layer, GREEDY), vectors, 3)
+    assert (rolls == rolls[0]).all()
+
+
+# ---- distributions -------------------------------------------------------------------------------
+
+
+def random_vectors(rows: int, size: int = 8) -> torch.Tensor:
+    return torch.randn(rows, size, generator=torch.Generator().manual_seed(3))
+
+
+def small_chord_head() -> ChordHead:
+    """Return a chord head of 88 pitches of which only the lowest six ever sound."""
+    torch.manual_seed(0)
+    head = ChordHead(5, 3)
+    with torch.no_grad():
+        for weights in head.parameters():
+            weights.normal_()
+        head.base.bias[7:] = -1e4
+    return head
+
+
+def check_frequencies(
+    sample_frame: FrameSampler, head: Head, frames: torch.Tensor, samples: int = 20_000
+) -> None:
+    """Assert that these frames, (F, 88), are sampled as often as the head's NLL says."""
+    vector = random_vectors(1, 5)
+    probabilities = torch.softmax(-head.nll(vector.expand(len(frames), -1), frames), dim=0)
+    uniforms = torch.rand(samples, UNIFORMS_PER_FRAME, generator=torch.Generator().manual_seed(4))
+    sampled = sample_frame(vector.expand(samples, -1), uniforms, 0)
+    for frame, p in zip(frames, probabilities.tolist(), strict=True):
+        share = (sampled == frame).all(dim=1).float().mean().item()
+        # By chance more than five standard deviations once in a million times.
+        assert abs(share - p) <= 5 * (p * (1 - p) / samples) ** 0.5 + 1 / samples
