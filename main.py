@@ -18,14 +18,14 @@ from typing import Any
 import torch
 
 from data import RollDataset, load, training_data
-from generate import check_settings, plan_piece, read_given
+from generate import check_settings, measure_surprise, plan_piece, read_given
 from model import PianoLSTM, build_model
 from pianolstm import checkpoint
 from pianolstm.cli import Parser, add_flags
 from pianolstm.files import InputError, one_line, read_json, write_json
 from pianolstm.inputs.datasets import Corpus
 from pianolstm.metrics.baselines import Baselines
-from pianolstm.metrics.copying import window_hashes
+from pianolstm.metrics.copying import KnownPieces
 from pianolstm.outputs.plots import plot_losses
 from pianolstm.outputs.report import corpus_summary, results_table
 from pianolstm.outputs.samples import Origin, write_index, write_samples
@@ -36,6 +36,7 @@ from settings import (
     DataSettings,
     MachineSettings,
     PlaySettings,
+    SampleSettings,
     Settings,
     with_preset,
 )
@@ -71,6 +72,12 @@ def parse_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]
     )
     parser.add_argument("--json", action="store_true", help="with --evaluate: print JSON")
     parser.add_argument(
+        "--surprise",
+        metavar="FILE",
+        help="with --evaluate: measure also how surprising the model finds this MIDI, MusicXML or"
+        " ABC file; see generate.py --surprise",
+    )
+    parser.add_argument(
         "--preset",
         choices=tuple(PRESETS),
         help="recipe whose values replace the defaults below; settings.py explains them",
@@ -79,8 +86,9 @@ def parse_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]
     flags = parser.parse_args(argv)
     if flags.resume is not None and flags.evaluate is not None:
         parser.error("--resume, --evaluate: give only one of them")
-    if flags.json and flags.evaluate is None:
-        parser.error("--json: only with --evaluate")
+    for name in ("json", "surprise"):
+        if getattr(flags, name) and flags.evaluate is None:
+            parser.error(f"--{name}: only with --evaluate")
     if flags.preset is not None and (flags.resume, flags.evaluate) != (None, None):
         parser.error("--preset: not with --resume or --evaluate; a run has its own settings")
     if "" in (flags.resume, flags.evaluate):
@@ -276,7 +284,7 @@ def finish_run(
     for remark in plan.remarks:
         print(remark, file=sys.stderr)
     pieces = plan.sample(model, settings.sample, seed, threads=settings.machine.threads)
-    known = window_hashes(datasets["train"].rolls)
+    known = KnownPieces(datasets["train"].rolls)
     origin = Origin(
         trainer.weights_path, model.metadata, seed, asdict(settings.sample), known=known
     )
@@ -359,10 +367,12 @@ def evaluate_files(flags: argparse.Namespace, parser: Parser) -> int:
     results = _identity(corpus) | compute_results(model, datasets, baselines, device)
     if (path.parent / "results.json").is_file():
         results["seconds"] = read_json(path.parent / "results.json").get("seconds")
-    if flags.json:
-        print(json.dumps(results, indent=2))
-    else:
-        print(results_table(results, corpus.name, corpus.published)[0])
+    table = results_table(results, corpus.name, corpus.published)[0]
+    if flags.surprise is not None:
+        play = PlaySettings(surprise=flags.surprise)
+        results["surprise"], lines = measure_surprise(path, model, SampleSettings(), play)
+        table = "\n".join([table, "", *lines])
+    print(json.dumps(results, indent=2) if flags.json else table)
     return 0
 
 

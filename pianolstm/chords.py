@@ -76,14 +76,14 @@ class Chord(NamedTuple):
     root: int
     classes: frozenset[int]  # with the bass
     bass: int
-    optional: frozenset[int] = frozenset()  # classes that need not sound: the fifth of a fuller chord
+    optional: frozenset[int] = (
+        frozenset()
+    )  # classes that need not sound: the fifth of a fuller chord
 
     def transpose(self, semitones: int) -> "Chord":
         """Return the chord so many semitones higher."""
         moved = [frozenset((c + semitones) % 12 for c in part) for part in (self[1], self[3])]
-        return Chord(
-            (self.root + semitones) % 12, moved[0], (self.bass + semitones) % 12, moved[1]
-        )
+        return Chord((self.root + semitones) % 12, moved[0], (self.bass + semitones) % 12, moved[1])
 
 
 NO_CHORD = Chord(0, frozenset(), 0)
@@ -299,12 +299,11 @@ def candidates(chord: Chord) -> _Candidates:
     any note above them, or none.
     """
     if not chord.classes:
-        fits = torch.ones(1, PITCHES + 1, dtype=torch.bool)
-        return _Candidates(torch.zeros(1, PITCHES), fits)
+        return _Candidates(torch.zeros(1, PITCHES), torch.ones(1, PITCHES + 1, dtype=torch.bool))
     needed, size = chord.classes - chord.optional, len(chord.classes)
     sizes = (2, 3) if size == 2 else (3,) if size == 3 else (3, 4)
     pitch_classes = (np.arange(PITCHES) + LOWEST_PITCH) % 12
-    accompaniments, fits_all = [], []
+    accompaniments, all_melodies = [], []
     for bass in _BASS_COLUMNS:
         if pitch_classes[bass] != chord.bass:
             continue
@@ -319,15 +318,15 @@ def candidates(chord: Chord) -> _Candidates:
                 missing = needed - set(pitch_classes[columns].tolist())
                 if len(missing) > 1 or (size > 3 and len(set(pitch_classes[columns])) < count):
                     continue
-                fits = np.zeros(PITCHES + 1, dtype=bool)
-                fits[0] = not missing
-                fits[columns[-1] + 2 :] = True
+                melodies = np.zeros(PITCHES + 1, dtype=bool)
+                melodies[0] = not missing
+                melodies[columns[-1] + 2 :] = True
                 if missing:
-                    fits[1:] &= pitch_classes == next(iter(missing))
+                    melodies[1:] &= pitch_classes == next(iter(missing))
                 accompaniments.append(np.isin(np.arange(PITCHES), columns))
-                fits_all.append(fits)
+                all_melodies.append(melodies)
     return _Candidates(
-        torch.from_numpy(np.array(accompaniments)).float(), torch.from_numpy(np.array(fits_all))
+        torch.from_numpy(np.array(accompaniments)).float(), torch.from_numpy(np.array(all_melodies))
     )
 
 
@@ -427,8 +426,8 @@ def joint_log_probs(vector: Tensor, head: Head, allowed: _Candidates) -> Tensor:
 def in_chord_share(rolls: Sequence[np.ndarray]) -> float:
     """Return the share of melody frames whose pitch class is one of the chord below.
 
-    The chord is all notes but the highest; frames in which these have fewer than three pitch classes
-    do not count.
+    The chord is all notes but the highest. Frames in which these have fewer than three pitch
+    classes do not count.
 
     Args:
         rolls: (T, 88) bool each.

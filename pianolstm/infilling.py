@@ -15,9 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pianolstm.layers.heads import MODEL_DISTRIBUTION, UNIFORMS_PER_FRAME, SamplingParams
+from pianolstm.layers.heads import (
+    MODEL_DISTRIBUTION,
+    UNIFORMS_PER_FRAME,
+    FrameModel,
+    SamplingParams,
+)
 from pianolstm.rolls import PITCHES
 
 LOOKAHEAD = 32  # frames after the gap that weigh the particles
@@ -26,7 +31,7 @@ SWEEPS = (0.0, 0.5, 0.75)  # from where in the gap particles are sampled, as a s
 
 @torch.inference_mode()
 def infill(
-    model: nn.Module,
+    model: FrameModel,
     before: Tensor,
     frames: int,
     after: Tensor,
@@ -66,7 +71,9 @@ def infill(
             roll = torch.cat(
                 [
                     roll[:start],
-                    _compete(model, read, frames - start, after, kept, generator, particles, params),
+                    _compete(
+                        model, read, frames - start, after, kept, generator, particles, params
+                    ),
                 ]
             )
         rolls.append(roll > 0)
@@ -75,7 +82,7 @@ def infill(
 
 
 def _compete(
-    model: nn.Module,
+    model: FrameModel,
     before: Tensor,
     frames: int,
     after: Tensor,
@@ -118,7 +125,7 @@ def _compete(
     return rolls[min(int(chosen), particles - 1)]
 
 
-def log_likelihood(model: nn.Module, vector: Tensor, state: Any, after: Tensor) -> Tensor:
+def log_likelihood(model: FrameModel, vector: Tensor, state: Any, after: Tensor) -> Tensor:
     """Return the log-likelihood of frames that follow, in nats, (B,).
 
     Args:
@@ -136,7 +143,7 @@ def log_likelihood(model: nn.Module, vector: Tensor, state: Any, after: Tensor) 
     return -nll.view(len(vector), -1).sum(dim=1)
 
 
-def join_nll(model: nn.Module, before: Tensor, gap: Tensor, after: Tensor) -> float:
+def join_nll(model: FrameModel, before: Tensor, gap: Tensor, after: Tensor) -> float:
     """Return the NLL in nats of the first `LOOKAHEAD` frames after a gap, given all before them.
 
     Args:

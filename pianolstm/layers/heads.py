@@ -9,9 +9,9 @@ units (Memisevic and Hinton 2010, "Learning to represent spatial transformations
 higher-order Boltzmann machines").
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,18 @@ class Head(nn.Module):
     ) -> Tensor:
         """Sample a frame for each row, as a `Sampler` does."""
         return self.sampler(params)(hidden, uniforms, allowed)
+
+
+class FrameModel(Protocol):
+    """A model with a head, such as a `PianoLSTM`: it reads frames, its head predicts the next."""
+
+    head: Head
+
+    def __call__(self, frames: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Read frames, (B, T, P), after `state`; return vectors, (B, T, H), and the new state."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the weights."""
 
 
 class BernoulliHead(Head):

@@ -46,8 +46,8 @@ class Diagnostics:
             )
         if self.copied_share > _MAX_COPIED_SHARE:
             lines.append(
-                f"copied: {self.copied_share:.0%} of it is in the training set, in the same key or another; try"
-                " another --seed, a higher --temperature or another primer"
+                f"copied: {self.copied_share:.0%} of it is in the training set, in the same key or"
+                " another; try another --seed, a higher --temperature or another primer"
             )
         return lines
 

@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
+from pianolstm.layers.heads import FrameModel
 from pianolstm.midi import roll_to_notes
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
+from pianolstm.tonality import transpose
 
 _CHUNK = 128  # frames read at once, which bounds memory
+_BATCH = 32  # pieces read side by side
 
 
 class Surprise(NamedTuple):
@@ -44,9 +46,16 @@ class Surprise(NamedTuple):
         """Nats per frame, without the first, as in the benchmark; NaN for a single frame."""
         return float(self.frames[1:].mean()) if len(self.roll) > 1 else np.nan
 
+    def transpose(self, semitones: int) -> "Surprise":
+        """Return the same surprises at another pitch, moved as `tonality.transpose` moves notes."""
+        notes = np.zeros_like(self.notes)
+        for source, target in enumerate(_targets(semitones)):
+            notes[:, target] += self.notes[:, source]
+        return Surprise(transpose(self.roll, semitones), notes, self.silence)
+
 
 @torch.inference_mode()
-def surprise(model: nn.Module, roll: np.ndarray) -> Surprise:
+def surprise(model: FrameModel, roll: np.ndarray) -> Surprise:
     """Return the surprise of each note and frame of a piece.
 
     Args:
@@ -62,8 +71,40 @@ def surprise(model: nn.Module, roll: np.ndarray) -> Surprise:
         vectors, state = model(inputs[None, start : start + _CHUNK].to(device), state)
         nll = model.head.note_nll(vectors[0], targets[start : start + _CHUNK].to(device))
         parts.append(nll.double().cpu().numpy())
-    nll = np.concatenate(parts)  # (T, P + 1)
-    return Surprise(roll, nll[:, 1:], nll[:, 0])
+    nats = np.concatenate(parts)  # (T, P + 1)
+    return Surprise(roll, nats[:, 1:], nats[:, 0])
+
+
+@torch.inference_mode()
+def nlls_per_frame(model: FrameModel, rolls: Sequence[np.ndarray]) -> list[float]:
+    """Return `Surprise.per_frame` of pieces, several side by side.
+
+    Args:
+        model: in evaluation mode.
+        rolls: (T, 88) bool each.
+    """
+    device, lengths = next(model.parameters()).device, [len(roll) for roll in rolls]
+    order = sorted(range(len(rolls)), key=lengths.__getitem__)
+    means = [np.nan] * len(rolls)
+    for first in range(0, len(order), _BATCH):
+        chosen = order[first : first + _BATCH]
+        longest = lengths[chosen[-1]]
+        frames = torch.zeros(len(chosen), longest + 1, PITCHES)  # silence first
+        for row, index in enumerate(chosen):
+            frames[row, 1 : lengths[index] + 1] = torch.from_numpy(rolls[index])
+        totals, state = np.zeros(len(chosen)), None
+        for start in range(0, longest, _CHUNK):
+            part = frames[:, start : start + _CHUNK + 1].to(device)
+            vectors, state = model(part[:, :-1], state)
+            nll = model.head.nll(vectors.flatten(0, 1), part[:, 1:].flatten(0, 1))
+            grid = nll.view(len(chosen), -1).double().cpu().numpy()
+            times = np.arange(start, start + grid.shape[1])
+            counted = (times > 0) & (times < np.array([lengths[i] for i in chosen])[:, None])
+            totals += (grid * counted).sum(axis=1)
+        for row, index in enumerate(chosen):
+            if lengths[index] > 1:
+                means[index] = float(totals[row] / (lengths[index] - 1))
+    return means
 
 
 def frame_rows(found: Surprise, frame_beats: float) -> list[dict[str, Any]]:
@@ -113,3 +154,9 @@ def less_predictable_than(value: float, others: Sequence[float]) -> float:
     """
     known = np.array([other for other in others if not np.isnan(other)])
     return float(((known < value) + (known == value) / 2).mean()) if len(known) else np.nan
+
+
+def _targets(semitones: int) -> list[int]:
+    """Return the column that `tonality.transpose` moves each column to."""
+    columns = transpose(np.eye(PITCHES, dtype=bool), semitones)
+    return [int(row.argmax()) for row in columns]

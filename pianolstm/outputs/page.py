@@ -22,6 +22,7 @@ from pianolstm.rolls import LOWEST_PITCH, PITCHES
 
 _MARGIN = 2  # semitones shown above the highest note and below the lowest
 _BLACK_KEYS = (1, 3, 6, 8, 10)  # pitch classes
+_LEVELS = (0.1, 0.7, 1.6, 3.0)  # nats between the colours: probability 0.9, 0.5, 0.2, 0.05
 _C4, _C5 = 60 - LOWEST_PITCH, 72 - LOWEST_PITCH  # columns
 
 
@@ -35,6 +36,8 @@ class Sample:
     audio: str | None  # path of the .wav, if there is one
     files: tuple[str, ...]  # paths of all its files, to download
     warnings: tuple[str, ...] = ()
+    nats: np.ndarray | None = None  # (T, 88), surprise of each note, which colours the roll
+    text: tuple[str, ...] = ()  # lines below the title
 
 
 def write_page(
@@ -106,6 +109,7 @@ def _sample_html(sample: Sample, element_id: str) -> str:
         f'<section class="sample" aria-labelledby="{element_id}">\n'
         f'<h2 id="{element_id}">{title}</h2>'
     ]
+    lines += [f"<p>{escape(line)}</p>" for line in sample.text]
     if sample.warnings:
         items = "".join(f"<li>{escape(warning)}</li>" for warning in sample.warnings)
         lines.append(f'<ul class="warnings">{items}</ul>')
@@ -158,8 +162,8 @@ def _roll_svg(sample: Sample, low: int, high: int, title_id: str) -> str:
     octaves = [high - c + 1 for c in columns if (c + LOWEST_PITCH) % 12 == 0]  # below every C
     playhead = f'<line class="playhead" y2="{len(columns)}"/>\n'
     notes = "".join(
-        f'<rect x="{start}" y="{high - column}" width="{end - start}" height="1"/>\n'
-        for column, start, end in roll_to_notes(sample.roll)
+        f'<rect{level} x="{start}" y="{high - column}" width="{end - start}" height="1"/>\n'
+        for column, start, end, level in _rects(sample)
     )
     return f"""\
 <svg role="img" aria-labelledby="{title_id}" viewBox="0 0 {frames} {len(columns)}" \
@@ -168,6 +172,20 @@ preserveAspectRatio="none">
 <path class="black-keys" d="{"".join(f"M0 {y}h{frames}v1H0z" for y in black)}"/>
 <path class="octaves" d="{"".join(f"M0 {y}h{frames}" for y in octaves)}"/>
 {notes}{playhead if sample.audio else ""}</svg>"""
+
+
+def _rects(sample: Sample) -> Iterator[tuple[int, int, int, str]]:
+    """Yield column, first frame, frame after the last and class of each rectangle of a roll.
+
+    That is a note; or, with surprises, the frames of a note that have one colour.
+    """
+    if sample.nats is None:
+        yield from ((*note, "") for note in roll_to_notes(sample.roll))
+        return
+    levels = np.digitize(sample.nats, _LEVELS)
+    for level in range(len(_LEVELS) + 1):
+        for note in roll_to_notes(sample.roll & (levels == level)):
+            yield (*note, f' class="surprise-{level}"')
 
 
 def _describe(sample: Sample) -> str:

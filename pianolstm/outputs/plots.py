@@ -9,12 +9,14 @@ import numpy as np
 import pretty_midi
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from pianolstm.files import atomic_write
 from pianolstm.metrics.pieces import METRICS
+from pianolstm.metrics.surprise import Surprise
 from pianolstm.midi import roll_to_notes
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
 
@@ -27,6 +29,7 @@ _WHITE_KEYS = (0, 2, 4, 5, 7, 9, 11)  # pitch classes
 _C4, _C5 = 60 - LOWEST_PITCH, 72 - LOWEST_PITCH  # columns
 _PANELS_PER_ROW = 4
 _MIN_NLL = 1e-3  # nats; smaller values are drawn here, since a logarithmic axis has no 0
+_FULL_SURPRISE = 6.0  # nats of the last colour
 _MIN_DIFFERENCE = 1e-9  # full scale of a plot of differences, at least
 
 
@@ -117,15 +120,8 @@ def plot_roll(roll: np.ndarray, frame_beats: float, title: str) -> Figure:
         frame_beats: length of a frame in beats.
         title: heading of the figure.
     """
-    columns = np.flatnonzero(roll.any(axis=0)) if roll.any() else np.array([_C4, _C5])
-    low, high = max(int(columns[0]) - 2, 0), min(int(columns[-1]) + 2, PITCHES - 1)
-    beats = len(roll) * frame_beats
     figure = Figure(figsize=(12, 4), layout="constrained")
     axes = figure.add_subplot()
-    for column in range(low, high + 1):
-        if (column + LOWEST_PITCH) % 12 in _WHITE_KEYS:
-            axes.axhspan(column - 0.5, column + 0.5, color="#eef1f4", linewidth=0)
-    axes.vlines(np.arange(0, beats, 4), low - 0.5, high + 0.5, color="white", linewidth=1, zorder=1)
     bars = PatchCollection(
         [
             Rectangle((start * frame_beats, column - 0.42), (end - start) * frame_beats, 0.84)
@@ -136,16 +132,60 @@ def plot_roll(roll: np.ndarray, frame_beats: float, title: str) -> Figure:
         linewidth=0.5,
         zorder=2,
     )
-    axes.add_collection(bars)
+    _draw_roll(axes, bars, roll, frame_beats)
+    axes.set(title=title, xlabel="time (beats)")
+    return figure
+
+
+def plot_surprise(found: Surprise, frame_beats: float, title: str) -> Figure:
+    """Return a figure of a roll coloured by surprise, above the NLL of each frame.
+
+    Args:
+        found: the surprise of a piece.
+        frame_beats: length of a frame in beats.
+        title: heading of the figure.
+    """
+    figure = Figure(figsize=(12, 5.5), layout="constrained")
+    above, below = figure.subplots(2, height_ratios=(3, 1), sharex=True)
+    times, columns = found.roll.nonzero()
+    cells = PatchCollection(
+        [
+            Rectangle((t * frame_beats, column - 0.42), frame_beats, 0.84)
+            for t, column in zip(times.tolist(), columns.tolist(), strict=True)
+        ],
+        cmap=LinearSegmentedColormap.from_list("surprise", ("#b9cbd9", _BLUE, _ORANGE, _RED)),
+        linewidth=0,
+        zorder=2,
+    )
+    cells.set_array(found.notes[times, columns])
+    cells.set_clim(0, _FULL_SURPRISE)
+    _draw_roll(above, cells, found.roll, frame_beats)
+    above.set(title=title)
+    figure.colorbar(cells, ax=above, extend="max", label="nats of each note", pad=0.01)
+    edges = np.arange(len(found.roll) + 1) * frame_beats
+    below.stairs(found.frames, edges, fill=True, color=_GRAY)
+    below.set(xlabel="time (beats)", ylabel="nats of\neach frame", ylim=(0, None))
+    below.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _draw_roll(axes: Axes, notes: PatchCollection, roll: np.ndarray, frame_beats: float) -> None:
+    """Draw the notes of a roll and what lies behind them."""
+    columns = np.flatnonzero(roll.any(axis=0)) if roll.any() else np.array([_C4, _C5])
+    low, high = max(int(columns[0]) - 2, 0), min(int(columns[-1]) + 2, PITCHES - 1)
+    beats = len(roll) * frame_beats
+    for column in range(low, high + 1):
+        if (column + LOWEST_PITCH) % 12 in _WHITE_KEYS:
+            axes.axhspan(column - 0.5, column + 0.5, color="#eef1f4", linewidth=0)
+    axes.vlines(np.arange(0, beats, 4), low - 0.5, high + 0.5, color="white", linewidth=1, zorder=1)
+    axes.add_collection(notes)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=16, steps=[1, 2, 4, 8], integer=True))
     ticks = [column for column in range(low, high + 1) if (column + LOWEST_PITCH) % 12 == 0]
     ticks = ticks or [int(columns[0])]  # every C, else the lowest note
     names = [pretty_midi.note_number_to_name(column + LOWEST_PITCH) for column in ticks]
     axes.set_yticks(ticks, names)
-    axes.set(title=title, xlabel="time (beats)", ylabel="pitch")
-    axes.set(xlim=(0, beats), ylim=(low - 0.5, high + 0.5))
+    axes.set(ylabel="pitch", xlim=(0, beats), ylim=(low - 0.5, high + 0.5))
     axes.spines[["top", "right"]].set_visible(False)
-    return figure
 
 
 # ---- metrics -------------------------------------------------------------------------------------

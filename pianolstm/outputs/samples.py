@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pianolstm.files import InputError, atomic_write, read_json, write_json
+from pianolstm.metrics.copying import KnownPieces
 from pianolstm.metrics.diagnostics import Diagnostics, diagnose
 from pianolstm.midi import parse_program, piece_to_midi, roll_to_notes
 from pianolstm.outputs.audio import SAMPLE_RATE, synthesize
@@ -25,7 +26,6 @@ from pianolstm.outputs.plots import plot_roll
 from pianolstm.parts import whole_roll
 from pianolstm.piece import Piece
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
-from pianolstm.tonality import transpose
 
 FORMATS = ("mid", "wav", "png", "musicxml")
 
@@ -40,7 +40,7 @@ class Origin:
     settings: Mapping[str, Any]  # of the sampling; `bpm`, `velocity`, `program` define the MIDI
     formats: Sequence[str] = FORMATS[:3]
     soundfont: Path | None = None
-    known: np.ndarray | None = None  # `window_hashes` of the training split, if available
+    known: KnownPieces | None = None  # the training split, if available
 
     def stem(self, folder: Path, index: int) -> Path:
         """Return the path of a sample's files without their suffix; the first index is 1."""
@@ -65,12 +65,7 @@ def write_samples(pieces: Sequence[Piece], folder: Path, origin: Origin) -> list
     sha256 = hashlib.sha256(origin.weights.read_bytes()).hexdigest()
     for index, piece in enumerate(pieces, start=1):
         roll = whole_roll(piece)
-        stem = origin.stem(folder, index)
-        # The training pieces are at the model's pitch, so copies are looked for there.
-        diagnostics = replace(
-            diagnose(roll),
-            copied_share=diagnose(transpose(roll, -piece.shift), origin.known).copied_share,
-        )
+        stem, diagnostics = origin.stem(folder, index), diagnose(roll, origin.known)
         _write_formats(stem, piece, index, origin)
         notes = roll_to_notes(roll)
         write_json(
@@ -155,6 +150,8 @@ def write_index(
 ) -> Path:
     """Write index.html with every sample of a folder, sorted by seed and number.
 
+    Below them are the pieces of the user's of which the surprise was measured.
+
     Args:
         folder: the folder of the page.
         title: heading of the page.
@@ -171,6 +168,7 @@ def write_index(
     """
     records = sorted(samples.glob("sample-*.json"), key=_numbers)
     shown = [_read_sample(path, folder) for path in records]
+    shown += [_read_surprise(path, folder) for path in sorted(samples.glob("surprise-*.json"))]
     path = folder / "index.html"
     write_page(
         path, title=title, samples=shown, numbers=numbers, picture=picture, settings=settings
@@ -205,3 +203,31 @@ def _read_sample(path: Path, folder: Path) -> Sample:
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(f"{path}: not the record of a sample ({error!r}); remove it") from None
+
+
+def _read_surprise(path: Path, folder: Path) -> Sample:
+    """Return a measured piece for the page in `folder` from its .json.
+
+    Raises:
+        InputError: the file is damaged, or another program's.
+    """
+    record = read_json(path)
+    try:
+        nats = np.full((record["frames"], PITCHES), np.nan)
+        for pitch, frame, value in record["cells"]:
+            nats[frame, pitch - LOWEST_PITCH] = value
+        stem = path.relative_to(folder).as_posix().removesuffix(".json")
+        return Sample(
+            title=f"Surprise in {record['title']}",
+            roll=~np.isnan(nats),
+            seconds=record["seconds"],
+            audio=None,
+            files=tuple(stem + end for end in (".png", "-frames.csv", "-notes.csv", ".json")),
+            nats=np.nan_to_num(nats),
+            text=(
+                *record["text"],
+                "From blue to red: notes of probability 0.9 and more, 0.5, 0.2, 0.05, and less.",
+            ),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"{path}: not the record of a piece ({error!r}); remove it") from None
