@@ -46,7 +46,7 @@ from pianolstm.conditioning import (
 from pianolstm.files import InputError, make_folder
 from pianolstm.infilling import infill
 from pianolstm.inputs.datasets import CHORALES, IN_C, NAMED_SETS, Corpus, octave_shift
-from pianolstm.inputs.scores import read_music
+from pianolstm.inputs.music import read_music
 from pianolstm.layers.heads import (
     MIN_TEMPERATURE,
     UNIFORMS_PER_FRAME,
@@ -58,6 +58,7 @@ from pianolstm.metrics.copying import KnownPieces
 from pianolstm.metrics.surprise import nlls_per_frame, surprise
 from pianolstm.midi import parse_program
 from pianolstm.outputs.audio import find_soundfont
+from pianolstm.outputs.musicxml import can_engrave
 from pianolstm.outputs.samples import Origin, parse_formats, write_index, write_samples
 from pianolstm.outputs.surprise import describe_surprise, write_surprise
 from pianolstm.piece import Metre, Note, Piece, notes_to_roll, parse_metre
@@ -768,8 +769,11 @@ def write_pieces(
     for remark in plan.remarks:
         print(remark, file=sys.stderr)
     soundfont, remark = find_soundfont(play.soundfont)
-    if remark:
-        print(f"{remark}; using the built-in sound", file=sys.stderr)
+    formats = parse_formats(play.formats)
+    if remark and "wav" in formats:
+        print(remark, file=sys.stderr)
+    if "svg" in formats and not can_engrave():
+        print("Verovio is not installed, so no .svg: `pip install verovio`", file=sys.stderr)
     given = {name: getattr(play, name) for name in PLAY_NAMES}
     corpus = training_corpus(path, model)
     origin = Origin(
@@ -777,12 +781,14 @@ def write_pieces(
         model.metadata,
         seed,
         asdict(settings) | given,
-        parse_formats(play.formats),
+        formats,
         soundfont,
         None if corpus is None else KnownPieces(corpus.splits["train"]),
     )
     folder = Path(play.output_dir)
     make_folder(folder)
+    if not play.overwrite:
+        origin = origin.beside(folder)
     stems = [origin.stem(folder, number) for number in range(1, settings.num_samples + 1)]
     for stem in stems:
         existing = [*folder.glob(f"{stem.name}.*")]
@@ -900,7 +906,8 @@ def measure_surprise(
     found = surprise(model, heard).transpose(-moves.to_model)
     numbers, lines = describe_surprise(found, source.name, frame_beats, dataset, test)
     make_folder(folder)
-    write_surprise(stem, found, source.name, frame_beats, given.bpm, lines)
+    piece = Piece(found.roll, frame_beats, given.bpm, given.metre, given.key, title=source.name)
+    write_surprise(stem, found, piece, lines)
     page = write_index(folder, f"Samples from {path.name}", folder)
     return numbers, [*lines, f"{stem}-frames.csv, {stem}-notes.csv, {stem}.png", f"look  {page}"]
 

@@ -332,10 +332,11 @@ class PlaySettings(SettingsGroup):
     )
     output_dir: str = setting("samples", "folder for sample-<seed>-<i>.mid and its other formats")
     formats: str = setting(
-        "mid,wav,png", "file formats of each sample, any of mid, wav, png, musicxml"
+        "mid,wav,png,musicxml,svg",
+        "file formats of each sample, any of mid, wav, png, musicxml and svg, the engraved score",
     )
     soundfont: str | None = setting(
-        None, "SoundFont (.sf2) to render .wav files with, through FluidSynth if it is installed"
+        None, "SoundFont (.sf2) to render .wav files with; default: a General MIDI bank"
     )
     overwrite: bool = setting(False, "replace existing samples of the same name")
 

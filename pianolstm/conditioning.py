@@ -129,7 +129,7 @@ def top_line(notes: Sequence[Note]) -> tuple[Note, ...]:
     for note in notes:
         covered = np.minimum(ends, note.end) - np.maximum(starts, note.start)
         above = covered[pitches > note.pitch].clip(0).sum()
-        if above <= (note.end - note.start) / 2:
+        if above == 0 or above < (note.end - note.start) / 2:
             line.append(note)
     return tuple(line)
 

@@ -62,6 +62,7 @@ class MidiAccount:
     unbalanced: int = 0  # without an end of their own, they end with another note of their pitch
     drums: int = 0  # left out
     other_pieces: int = 0  # further pieces of a file of type 2; left out
+    missing_tracks: int = 0  # tracks fewer than the header promises
     free: int = 0  # files whose onsets do not sit on their beats
 
     def __add__(self, other: "MidiAccount") -> "MidiAccount":
@@ -91,6 +92,9 @@ class MidiAccount:
             )
         if self.drums:
             remarks.append(f"left out: drums, {_count(self.drums, 'note')}")
+        if self.missing_tracks:
+            tracks = _count(self.missing_tracks, "track")
+            remarks.append(f"{tracks} fewer than its header promises; a file may be cut off")
         if self.other_pieces:
             pieces = self.other_pieces + 1
             remarks.append(f"a file of {pieces} pieces (MIDI type 2); only the first is used")
@@ -309,6 +313,7 @@ def _to_roll(
         hanging=sequence.hanging,
         unbalanced=sequence.unbalanced,
         drums=sequence.drums,
+        missing_tracks=sequence.missing_tracks,
         free=int(_is_free(starts / sequence.ticks_per_beat)),
     )
     if minutes > options.max_minutes:

@@ -52,6 +52,7 @@ class Sequence:
     drums: int = 0  # notes of the drum channel
     hanging: int = 0  # notes that never end; they are not in `notes`
     unbalanced: int = 0  # notes without an end of their own, which end with another of their pitch
+    missing_tracks: int = 0  # tracks that the header promises and the file does not have
     tempos: list[tuple[int, int]] = field(default_factory=list)  # (tick, microseconds per beat)
     metres: list[tuple[int, int, int]] = field(default_factory=list)  # (tick, 6, 8) for 6/8
     keys: list[tuple[int, int, bool]] = field(default_factory=list)  # (tick, sharps, is minor)
@@ -77,7 +78,7 @@ def read_smf(data: bytes) -> list[Sequence]:
         raise MidiError("not a MIDI file (it has no MThd header)")
     if len(data) < header + 14:
         raise MidiError("the file ends within its header")
-    size, kind, _, division = struct.unpack(">IHHH", data[header + 4 : header + 14])
+    size, kind, count, division = struct.unpack(">IHHH", data[header + 4 : header + 14])
     if division & 0x8000:
         rate = 256 - (division >> 8)
         raise SmpteError(
@@ -90,7 +91,9 @@ def read_smf(data: bytes) -> list[Sequence]:
     if not tracks:
         raise MidiError("it has no tracks")
     if kind != 2:
-        return [_read_tracks(tracks, division)]
+        piece = _read_tracks(tracks, division)
+        piece.missing_tracks = max(count - len(tracks), 0)
+        return [piece]
     pieces = [_read_tracks([track], division) for track in tracks]
     return [piece for piece in pieces if piece.notes or piece.hanging or piece.drums] or pieces[:1]
 
@@ -114,6 +117,8 @@ def _tracks(data: bytes, position: int) -> Iterator[_Track]:
             if stop < 0:
                 return
         position = stop
+    if data[position:] and b"MTrk".startswith(data[position : position + 4]):
+        yield _Track(b"", 1)  # cut off within its header
 
 
 def _read_tracks(tracks: list[_Track], division: int) -> Sequence:
@@ -181,9 +186,9 @@ def _read_track(track: _Track, piece: Sequence, strikes: dict[tuple[int, int], _
             position += _CHANNEL_DATA[kind]
         elif status == 0xFF:
             kind = body[position]
+            size, position = _number(body, position + 1)
             if kind == _END_OF_TRACK:
                 return True
-            size, position = _number(body, position + 1)
             _read_meta(kind, body[position : position + size], tick, piece)
             position += size
         elif status in (0xF0, 0xF7):  # system exclusive

@@ -1,7 +1,6 @@
-"""Conditioning: chords by name, the key of given music, and sampling below or above given notes."""
+"""Conditioning: notes by name, and sampling below or above given notes."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,25 +14,14 @@ from pianolstm.conditioning import (
     FrameSampler,
     harmonize,
     melody_over,
-    parse_chords,
-    read_music,
-    to_model_key,
+    parse_notes,
 )
 from pianolstm.files import InputError
 from pianolstm.layers.heads import GREEDY, UNIFORMS_PER_FRAME, BernoulliHead, ChordHead, Head
-from pianolstm.midi import roll_to_midi
+from pianolstm.piece import notes_to_roll
 from pianolstm.rolls import PITCHES
-from pianolstm.tonality import transpose
 
-# I, IV, V and I of G major, two frames each.
-CADENCE = roll_from(
-    *[{55, 59, 62, 67}] * 2,
-    *[{55, 60, 64, 67}] * 2,
-    *[{54, 57, 62, 69}] * 2,
-    *[{55, 59, 62, 67}] * 2,
-)
-
-# ---- chords by name ------------------------------------------------------------------------------
+# ---- notes by name ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -51,15 +39,11 @@ CADENCE = roll_from(
         ("", []),
     ],
 )
-def test_chords_are_names_or_midi_numbers(text: str, chords: list[list[int]]) -> None:
-    roll = parse_chords(text, 1)
-    assert roll.dtype == bool
-    assert roll.shape == (len(chords), PITCHES)
-    assert steps_of(roll) == chords
-
-
-def test_each_chord_lasts_the_given_frames() -> None:
-    assert steps_of(parse_chords("C4 D4,F4", 3)) == [[60]] * 3 + [[62, 65]] * 3
+def test_notes_are_names_or_midi_numbers_of_a_beat_each(text: str, chords: list[list[int]]) -> None:
+    notes, beats = parse_notes(text)
+    assert beats == len(chords)
+    assert steps_of(notes_to_roll(notes, 1.0, len(chords))) == chords
+    assert all(note.end - note.start == 1 for note in notes)
 
 
 @pytest.mark.parametrize(
@@ -67,14 +51,14 @@ def test_each_chord_lasts_the_given_frames() -> None:
 )
 def test_a_word_that_is_no_note_is_named(word: str) -> None:
     with pytest.raises(InputError, match=r"^--primer_notes: [^\n]*no note[^\n]*$") as refused:
-        parse_chords(f"C4,E4 {word}", 2)
+        parse_notes(f"C4,E4 {word}")
     assert repr(word) in str(refused.value)
 
 
 @pytest.mark.parametrize("word", ["20", "109", "0", "G#0", "C#8", "C-1", "9" * 30])
 def test_a_note_outside_the_88_pitches_is_named(word: str) -> None:
     with pytest.raises(InputError, match=r"^--primer_notes: [^\n]*88 pitches[^\n]*$") as refused:
-        parse_chords(word, 2)
+        parse_notes(word)
     assert repr(word) in str(refused.value)
 
 
@@ -86,58 +70,8 @@ def test_names_and_numbers_of_all_pitches_agree(chords: list[set[int]]) -> None:
     )
     by_number = " ".join(",".join(map(str, chord)) for chord in chords)
     expected = [sorted(chord) for chord in chords]
-    assert steps_of(parse_chords(by_name, 1)) == steps_of(parse_chords(by_number, 1)) == expected
-
-
-# ---- the key of given music ----------------------------------------------------------------------
-
-
-def test_music_is_transposed_to_the_key_of_training_and_the_result_back() -> None:
-    roll, shift_back = to_model_key(CADENCE, "jsb", in_c=True, normalize=True, key=None)
-    assert steps_of(roll)[0] == [60, 64, 67, 72]  # from G up to C, the shorter way
-    assert shift_back == -5
-    assert np.array_equal(transpose(roll, shift_back), CADENCE)
-
-
-@pytest.mark.parametrize(("in_c", "normalize"), [(True, False), (False, True)])
-def test_music_stays_in_its_key_if_the_user_wants_or_training_was_in_many_keys(
-    in_c: bool, normalize: bool
-) -> None:
-    roll, shift_back = to_model_key(CADENCE, "chorales", in_c=in_c, normalize=normalize, key=None)
-    assert np.array_equal(roll, CADENCE)
-    assert shift_back == 0
-
-
-def test_silence_has_no_key_to_transpose() -> None:
-    silence = roll_from(set(), set())
-    assert to_model_key(silence, "jsb", in_c=True, normalize=True, key=None).shift_back == 0
-
-
-@pytest.mark.parametrize(
-    ("key", "semitones"), [("C", 0), ("G", -5), ("F#", 6), ("Am", -3), ("Db", 1)]
-)
-def test_a_wanted_key_is_reached_from_c_the_shorter_way(key: str, semitones: int) -> None:
-    primer = to_model_key(CADENCE, "jsb", in_c=True, normalize=True, key=key)
-    assert primer.shift_back == semitones
-
-
-@pytest.mark.parametrize(("in_c", "key", "word"), [(True, "H", "'H'"), (False, "G", "chorales")])
-def test_a_key_that_can_not_be_reached_is_refused(in_c: bool, key: str, word: str) -> None:
-    with pytest.raises(InputError, match=rf"^--key[^\n]*{word}[^\n]*$"):
-        to_model_key(CADENCE, "chorales", in_c=in_c, normalize=True, key=key)
-
-
-def test_given_midi_is_read_in_the_frames_of_the_model(tmp_path: Path) -> None:
-    roll_to_midi(CADENCE, 0.5).write(str(tmp_path / "a.mid"))
-    assert np.array_equal(read_music("--harmonize", tmp_path / "a.mid", 0.5, 1), CADENCE)
-    assert len(read_music("--harmonize", tmp_path / "a.mid", 0.25, 1)) == 2 * len(CADENCE)
-
-
-def test_given_midi_that_can_not_be_read_is_named_with_its_flag(tmp_path: Path) -> None:
-    (tmp_path / "no.mid").write_bytes(b"no MIDI")
-    for name in ("no.mid", "missing.mid"):
-        with pytest.raises(InputError, match=rf"^--harmonize [^\n]*{name}"):
-            read_music("--harmonize", tmp_path / name, 0.5, 1)
+    rolls = [notes_to_roll(parse_notes(text)[0], 1.0, len(chords)) for text in (by_name, by_number)]
+    assert steps_of(rolls[0]) == steps_of(rolls[1]) == expected
 
 
 # ---- sampling below a melody ---------------------------------------------------------------------

@@ -26,6 +26,7 @@ from data import (
     training_data,
 )
 from helpers import Splits, assert_same, data_settings, mat_bytes, names_in, random_frames
+from helpers_midi import line, write_midi
 from helpers_train import batch_of
 from pianolstm.checkpoint import write_run_settings
 from pianolstm.files import InputError
@@ -166,6 +167,40 @@ def test_the_data_of_a_model_without_its_run_must_be_named(tmp_path: Path) -> No
     metadata = {"dataset": "my-tunes", "frame_beats": 1.0}
     with pytest.raises(InputError, match="trained on my-tunes; name its folder with --data"):
         training_data(tmp_path / "model.safetensors", metadata, {})
+
+
+def write_five(folder: Path) -> Path:
+    """Write five MIDI files of four beats at 60 beats per minute; return their folder."""
+    sixty = (0, b"\xff\x51\x03\x0f\x42\x40")
+    for index in range(5):
+        write_midi(folder / f"{index}.mid", [sixty, *line([60, 62, 64 + index, 71])])
+    return folder
+
+
+def test_frames_of_seconds_are_recorded_and_as_long_as_at_120_beats_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    music = str(write_five(tmp_path / "music"))
+    corpus = load(DataSettings(data=music, frame_seconds=0.125, sustain=True), named=True)
+    assert corpus.frame_beats == 0.25
+    assert corpus.reading == {"frame_seconds": 0.125, "sustain": True}
+    assert len(corpus.splits["train"][0]) == 32  # four seconds
+    beats = load(DataSettings(data=music, frame_beats=0.25), named=True)
+    assert (beats.frame_beats, beats.reading) == (0.25, {})
+    assert len(beats.splits["train"][0]) == 16
+
+
+def test_the_data_of_a_model_are_read_as_in_training_unless_flags_say_otherwise(
+    tmp_path: Path,
+) -> None:
+    metadata = {"dataset": "mine", "frame_beats": 0.25, "frame_seconds": 0.125, "min_frames": 1}
+    weights, given = tmp_path / "model.safetensors", {"data": "music"}
+    assert training_data(weights, metadata, given) == DataSettings(
+        data="music", frame_beats=0.25, frame_seconds=0.125, min_frames=1
+    )
+    changed = training_data(weights, metadata, given | {"frame_beats": 1.0})
+    assert (changed.frame_beats, changed.frame_seconds) == (1.0, None)
 
 
 # ---- batches -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import generate
@@ -59,9 +60,10 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     write_pieces(tmp_path)
     melody = roll_from(*[{55 + i % 5, 71 + i % 7} for i in range(24)])
     folder = [f"path/to/folder-of-midi/{i}.mid" for i in range(30)]
-    for name in ("my.mid", "samples/sample-7-1.mid", *folder):
+    for i, name in enumerate(["my.mid", "samples/sample-7-1.mid", *folder]):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-        roll_to_midi(melody, 0.5).write(name)
+        # Each file is another piece: copies are in one split.
+        roll_to_midi(np.insert(melody, i % 24, melody[0], axis=0), 0.5).write(name)
     Path("pretrained").symlink_to(PRETRAINED)
     return tmp_path
 

@@ -15,13 +15,15 @@ import pytest
 import torch
 
 import data
+import generate
 import main
 from helpers import SMALL, call, names_in
+from helpers_midi import line, write_midi
 from helpers_sampling import train_small_run
 from model import AttentivePianoLSTM, PianoLSTM
 from pianolstm.checkpoint import read_weights
 from pianolstm.files import InputError
-from pianolstm.midi import roll_to_midi
+from pianolstm.midi import read_midi, roll_to_midi
 from pianolstm.runtime import choose_precision
 from settings import PRESETS, Settings
 from train import Trainer
@@ -258,6 +260,34 @@ def test_evaluate_uses_the_frame_length_of_training(
         assert json.loads(capsys.readouterr().out)["test"] == results_of("run")["test"]
 
 
+def test_a_model_of_frames_of_seconds_is_evaluated_and_played_in_seconds(
+    small_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pedal = [(0, b"\xb0\x40\x7f")]
+    sixty = [(0, b"\xff\x51\x03\x0f\x42\x40")]
+    for i in range(5):
+        write_midi(Path("pieces", f"{i}.mid"), [*sixty, *line([60, 62, 64 + i, 71])])
+    flags = ["--data=pieces", "--frame_seconds=0.25", "--sustain", "--min_frames=1"]
+    assert call(main, *flags, *SMALL, "--run_dir=run") == 0
+    metadata = read_weights(Path("run/model.safetensors"))[1]
+    assert metadata["frame_beats"] == 0.5
+    reading = {"frame_seconds": 0.25, "sustain": True, "min_frames": 1}
+    assert {name: metadata[name] for name in reading} == reading
+    capsys.readouterr()
+    assert call(main, "--evaluate", "run/model.safetensors", "--data=pieces", "--json") == 0
+    output = capsys.readouterr()
+    assert json.loads(output.out)["test"] == results_of("run")["test"]
+    assert "other data" not in output.err
+    # Two notes of a second and one of a hundredth; after another second the pedal rises.
+    short = [(0, b"\x90\x48\x40"), (5, b"\x80\x48\x40"), (475, b"\xb0\x40\x00")]
+    write_midi(Path("primer.mid"), [*sixty, *pedal, *line([60, 62]), *short])
+    music = ["--primer_midi=primer.mid", "--beats=1", "--num_samples=1", "--formats=mid"]
+    assert call(generate, "run", *music, "--seed=1", "--output_dir=out") == 0
+    roll, _ = read_midi("out/sample-1-1.mid", 0.5)
+    frames = [set((np.flatnonzero(frame) + 21).tolist()) for frame in roll[:12]]
+    assert frames == [*[{60}] * 4, *[{60, 62}] * 4, *[{60, 62, 72}] * 4]
+
+
 def test_evaluating_on_other_data_than_those_of_training_is_noted(
     run: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -331,6 +361,9 @@ class Hostile:
         ("--evaluate=a --resume=b", "--resume, --evaluate"),
         ("--evaluate=taken --hidden_size=3", "--hidden_size"),
         ("--json", "--json"),
+        ("--frame_beats=1 --frame_seconds=1", "--frame_beats, --frame_seconds"),
+        ("--frame_seconds=0.001", "--frame_seconds"),
+        ("--min_frames=-1", "--min_frames"),
         ("--resume=nowhere", "nowhere"),
         ("--resume=taken", "taken"),
         ("--resume=", "--resume"),

@@ -99,6 +99,6 @@ def _read_file(path: Path) -> dict[str, PackedRolls]:
         return read_mat(path)
     if head.startswith(b"MATLAB 7.3"):
         raise InputError(f"{path}: MATLAB 7.3 files are not supported; save it with -v7")
-    if head.startswith((b"MThd", b"RIFF")):
+    if head.startswith(b"MThd") or (head.startswith(b"RIFF") and head[8:12] == b"RMID"):
         raise InputError(f"{path}: a single MIDI file is not a data set; give its folder")
     return read_pickle(path)

@@ -8,22 +8,22 @@ function connect(sample, audio) {
   const viewport = sample.querySelector(".viewport");
   const playhead = sample.querySelector(".playhead");
   const seconds = Number(slider.ariaValueMax);
-  const frames = sample.querySelector("svg").viewBox.baseVal.width;
+  const beats = sample.querySelector("svg").viewBox.baseVal.width;
   const notes = [...sample.querySelectorAll("rect")].map((rect) => {
     const start = rect.x.baseVal.value;
     return { rect, start, end: start + rect.width.baseVal.value };
   });
-  let shownFrame = -1, shownTime = "";
+  let shownBeat = -1, shownTime = "";
 
   function update() {
-    const position = Math.min(audio.currentTime / seconds, 1) * frames;
-    const frame = Math.floor(position);
-    playhead.setAttribute("transform", `translate(${reducedMotion.matches ? frame : position})`);
-    if (frame !== shownFrame) {
+    const position = Math.min(audio.currentTime / seconds, 1) * beats;
+    const beat = Math.floor(position * 8) / 8;  // notes are shown to the nearest thirty-second
+    playhead.setAttribute("transform", `translate(${reducedMotion.matches ? beat : position})`);
+    if (beat !== shownBeat) {
       for (const { rect, start, end } of notes) {
-        rect.classList.toggle("playing", start <= frame && frame < end);
+        rect.classList.toggle("playing", start <= beat && beat < end);
       }
-      shownFrame = frame;
+      shownBeat = beat;
     }
     const time = `${formatTime(audio.currentTime)} of ${formatTime(seconds)}`;
     if (time !== shownTime) {  // once a second, since screen readers announce each change

@@ -5,8 +5,10 @@ are part of it, and all links are relative. Rolls are SVG; a playhead follows th
 the HTML Standard on media elements; WAI-ARIA 1.2 on sliders.
 """
 
+import dataclasses
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -17,13 +19,13 @@ import numpy as np
 import pretty_midi
 
 from pianolstm.files import atomic_write
-from pianolstm.midi import roll_to_notes
-from pianolstm.rolls import LOWEST_PITCH, PITCHES
+from pianolstm.parts import all_notes, complete, generated_notes
+from pianolstm.piece import Metre, Note, Piece
 
 _MARGIN = 2  # semitones shown above the highest note and below the lowest
-_BLACK_KEYS = (1, 3, 6, 8, 10)  # pitch classes
+_NOTE_GAP = 0.06  # beats
 _LEVELS = (0.1, 0.7, 1.6, 3.0)  # nats between the colours: probability 0.9, 0.5, 0.2, 0.05
-_C4, _C5 = 60 - LOWEST_PITCH, 72 - LOWEST_PITCH  # columns
+_BLACK_KEYS = (1, 3, 6, 8, 10)  # pitch classes
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,19 @@ class Sample:
     """A sample on the page. Paths are relative to the page, with `/` and without URL quoting."""
 
     title: str
-    roll: np.ndarray  # (T, 88) bool, row = one frame, column 0 = MIDI 21 (A0)
-    seconds: float  # duration
+    piece: Piece
     audio: str | None  # path of the .wav, if there is one
     files: tuple[str, ...]  # paths of all its files, to download
     warnings: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()  # what is to be known before it is played: key, metre, tempo ...
+    score: str | None = None  # path of the engraved score, an .svg, if there is one
     nats: np.ndarray | None = None  # (T, 88), surprise of each note, which colours the roll
     text: tuple[str, ...] = ()  # lines below the title
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the music, without the last notes' ringing."""
+        return self.piece.beats * 60 / self.piece.bpm
 
 
 def write_page(
@@ -110,6 +118,9 @@ def _sample_html(sample: Sample, element_id: str) -> str:
         f'<h2 id="{element_id}">{title}</h2>'
     ]
     lines += [f"<p>{escape(line)}</p>" for line in sample.text]
+    facts = [*sample.facts, _format_time(sample.seconds)]
+    items = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
+    lines.append(f'<ul class="facts" aria-label="About {title}">{items}</ul>')
     if sample.warnings:
         items = "".join(f"<li>{escape(warning)}</li>" for warning in sample.warnings)
         lines.append(f'<ul class="warnings">{items}</ul>')
@@ -118,6 +129,10 @@ def _sample_html(sample: Sample, element_id: str) -> str:
         lines.append(f"""\
 <audio controls preload="none" src="{_url(sample.audio)}" aria-label="Audio of {title}"></audio>
 <p class="audio-error" role="alert"></p>""")
+    if sample.score:
+        lines.append(f"""\
+<details class="score" open><summary>Score</summary>
+<img src="{_url(sample.score)}" alt="Score of {title}" loading="lazy"></details>""")
     if sample.files:
         items = "".join(
             f'<li><a href="{_url(file)}" download>{escape(Path(file).name)}</a></li>'
@@ -129,15 +144,14 @@ def _sample_html(sample: Sample, element_id: str) -> str:
 
 def _roll_html(sample: Sample, element_id: str) -> str:
     """Return a sample's roll with names of pitches and, if it has audio, a slider over it."""
-    lowest, highest = _column_range(sample.roll)
-    low, high = max(lowest - _MARGIN, 0), min(highest + _MARGIN, PITCHES - 1)
+    lowest, highest = _pitch_range(sample.piece)
+    low, high = lowest - _MARGIN, highest + _MARGIN
     pitches = high - low + 1
-    named = [column for column in range(low, high + 1) if (column + LOWEST_PITCH) % 12 == 0]
+    named = [pitch for pitch in range(low, high + 1) if pitch % 12 == 0]
     named = named or [lowest]  # every C, else the lowest note
     names = "".join(
-        f'<span style="top:{(high - column + 0.5) / pitches:.2%}">{escape(_note_name(column))}'
-        "</span>"
-        for column in named
+        f'<span style="top:{(high - pitch + 0.5) / pitches:.2%}">{escape(_note_name(pitch))}</span>'
+        for pitch in named
     )
     slider = f"""
 <div role="slider" tabindex="0" aria-label="Position in {escape(sample.title)}" \
@@ -153,53 +167,70 @@ aria-valuenow="0" aria-valuetext="0:00 of {_format_time(sample.seconds)}"></div>
 
 
 def _roll_svg(sample: Sample, low: int, high: int, title_id: str) -> str:
-    """Return columns `low` to `high` of a roll as SVG, with a `rect` for each held note.
+    """Return pitches `low` to `high` of a piece as SVG, with a `rect` for each held note.
 
-    One unit is one frame horizontally and one semitone vertically.
+    One unit is one beat horizontally and one semitone vertically.
     """
-    frames, columns = max(len(sample.roll), 1), range(low, high + 1)
-    black = [high - c for c in columns if (c + LOWEST_PITCH) % 12 in _BLACK_KEYS]
-    octaves = [high - c + 1 for c in columns if (c + LOWEST_PITCH) % 12 == 0]  # below every C
-    playhead = f'<line class="playhead" y2="{len(columns)}"/>\n'
+    piece, pitches = complete(sample.piece), range(low, high + 1)
+    beats, metre = _number(max(piece.beats, piece.frame_beats)), piece.metre or Metre()
+    black = [high - pitch for pitch in pitches if pitch % 12 in _BLACK_KEYS]
+    octaves = [high - pitch + 1 for pitch in pitches if pitch % 12 == 0]  # below every C
+    count = max(0, math.ceil((piece.beats - metre.upbeat) / metre.bar_beats - 1e-6))
+    bars = [_number(metre.upbeat + i * metre.bar_beats) for i in range(count)]
+    playhead = f'<line class="playhead" y2="{len(pitches)}"/>\n'
     notes = "".join(
-        f'<rect{level} x="{start}" y="{high - column}" width="{end - start}" height="1"/>\n'
-        for column, start, end, level in _rects(sample)
+        f'<rect x="{_number(note.start)}" y="{high - note.pitch}"'
+        f' width="{_number(note.end - note.start - _gap(note))}" height="1"{kind}/>\n'
+        for kind, group in _groups(sample, piece)
+        for note in group
     )
     return f"""\
-<svg role="img" aria-labelledby="{title_id}" viewBox="0 0 {frames} {len(columns)}" \
+<svg role="img" aria-labelledby="{title_id}" viewBox="0 0 {beats} {len(pitches)}" \
 preserveAspectRatio="none">
 <title id="{title_id}">{escape(_describe(sample))}</title>
-<path class="black-keys" d="{"".join(f"M0 {y}h{frames}v1H0z" for y in black)}"/>
-<path class="octaves" d="{"".join(f"M0 {y}h{frames}" for y in octaves)}"/>
+<path class="black-keys" d="{"".join(f"M0 {y}h{beats}v1H0z" for y in black)}"/>
+<path class="octaves" d="{"".join(f"M0 {y}h{beats}" for y in octaves)}"/>
+<path class="bar-lines" d="{"".join(f"M{x} 0v{len(pitches)}" for x in bars)}"/>
 {notes}{playhead if sample.audio else ""}</svg>"""
 
 
-def _rects(sample: Sample) -> Iterator[tuple[int, int, int, str]]:
-    """Yield column, first frame, frame after the last and class of each rectangle of a roll.
+def _groups(sample: Sample, piece: Piece) -> Iterator[tuple[str, Iterable[Note]]]:
+    """Yield the class attribute and the notes of each colour of a roll.
 
-    That is a note; or, with surprises, the frames of a note that have one colour.
+    With surprises, the frames of a note that have one colour are a rectangle.
     """
     if sample.nats is None:
-        yield from ((*note, "") for note in roll_to_notes(sample.roll))
+        yield "", generated_notes(piece)
+        yield ' class="given"', piece.given
         return
     levels = np.digitize(sample.nats, _LEVELS)
     for level in range(len(_LEVELS) + 1):
-        for note in roll_to_notes(sample.roll & (levels == level)):
-            yield (*note, f' class="surprise-{level}"')
+        part = dataclasses.replace(piece, roll=piece.roll & (levels == level))
+        yield f' class="surprise-{level}"', generated_notes(part)
+
+
+def _gap(note: Note) -> float:
+    """Return the beats by which a note is drawn shorter, so that the next one stands apart."""
+    return min(_NOTE_GAP, 0.2 * (note.end - note.start))
+
+
+def _number(value: float) -> str:
+    """Return a number of beats for SVG, without needless digits."""
+    return f"{round(value, 4):g}" if value < 1e5 else f"{value:.4f}"
 
 
 def _describe(sample: Sample) -> str:
     """Return the text alternative of a sample's roll."""
-    low, high = map(_note_name, _column_range(sample.roll))
-    notes = sum(1 for _ in roll_to_notes(sample.roll))
+    low, high = map(_note_name, _pitch_range(sample.piece))
+    notes = len(all_notes(sample.piece))
     content = f"{notes} note{'s' * (notes != 1)} from {low} to {high}" if notes else "silence"
     return f"Piano-roll of {sample.title}: {content}, {_format_time(sample.seconds)}"
 
 
-def _column_range(roll: np.ndarray) -> tuple[int, int]:
-    """Return the lowest and the highest column that sounds; C4 and C5 for silence."""
-    columns = np.flatnonzero(roll.any(axis=0)).tolist()
-    return (columns[0], columns[-1]) if columns else (_C4, _C5)
+def _pitch_range(piece: Piece) -> tuple[int, int]:
+    """Return the lowest and the highest pitch that sounds; C4 and C5 for silence."""
+    pitches = [note.pitch for note in all_notes(piece)] or [60, 72]
+    return min(pitches), max(pitches)
 
 
 # ---- the run -------------------------------------------------------------------------------------
@@ -265,6 +296,6 @@ def _format_time(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
-def _note_name(column: int) -> str:
-    """Return the name of the pitch of a roll's column, "A0" for 0."""
-    return str(pretty_midi.note_number_to_name(column + LOWEST_PITCH))
+def _note_name(pitch: int) -> str:
+    """Return the name of a MIDI number, "C4" for 60."""
+    return str(pretty_midi.note_number_to_name(pitch))

@@ -1,6 +1,7 @@
 """All plots, by Matplotlib: the loss curves of a run, a piano-roll, and compared metrics."""
 
 import gc
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -8,17 +9,19 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import pretty_midi
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from pianolstm.files import atomic_write
 from pianolstm.metrics.pieces import METRICS
 from pianolstm.metrics.surprise import Surprise
-from pianolstm.midi import roll_to_notes
-from pianolstm.rolls import LOWEST_PITCH, PITCHES
+from pianolstm.parts import complete, generated_notes
+from pianolstm.piece import Metre, Note, Piece
+from pianolstm.rolls import LOWEST_PITCH
 
 if TYPE_CHECKING:  # its SciPy takes a second to import
     from pianolstm.metrics.comparison import Comparison
@@ -26,7 +29,11 @@ if TYPE_CHECKING:  # its SciPy takes a second to import
 _BLUE, _ORANGE = "#1f5f8b", "#d98032"  # sampled, real
 _GRAY, _RED, _DARK = "#7a8a99", "#c0392b", "#2c3e50"  # train, valid, baselines
 _WHITE_KEYS = (0, 2, 4, 5, 7, 9, 11)  # pitch classes
-_C4, _C5 = 60 - LOWEST_PITCH, 72 - LOWEST_PITCH  # columns
+_WHITE_ROW, _BAR_LINE = "#eef1f4", "#b4bec7"
+_BARS_PER_ROW = 16
+_ROW_GAP = 0.3  # inches
+_TALL_ROWS = 4  # with more, rows are lower
+_NOTE_GAP = 0.06  # beats
 _PANELS_PER_ROW = 4
 _MIN_NLL = 1e-3  # nats; smaller values are drawn here, since a logarithmic axis has no 0
 _FULL_SURPRISE = 6.0  # nats of the last colour
@@ -112,80 +119,123 @@ def plot_losses(
 # ---- a piano-roll --------------------------------------------------------------------------------
 
 
-def plot_roll(roll: np.ndarray, frame_beats: float, title: str) -> Figure:
-    """Return a figure of a roll: time in beats, pitches by name, rows of white keys shaded.
+def plot_piece(piece: Piece, title: str = "") -> Figure:
+    """Return a figure of a piece: rows of 16 bars, pitches by name, rows of white keys shaded.
+
+    Ticks are bars, by number. Given notes have another colour than generated ones.
 
     Args:
-        roll: (T, 88) bool, row = one frame, column 0 = MIDI 21 (A0).
-        frame_beats: length of a frame in beats.
-        title: heading of the figure.
+        piece: the piece; metre and key are estimated where they are None.
+        title: heading of the figure; default: the piece's.
     """
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    axes = figure.add_subplot()
-    bars = PatchCollection(
-        [
-            Rectangle((start * frame_beats, column - 0.42), (end - start) * frame_beats, 0.84)
-            for column, start, end in roll_to_notes(roll)
-        ],
-        facecolor=_BLUE,
-        edgecolor="white",
-        linewidth=0.5,
-        zorder=2,
-    )
-    _draw_roll(axes, bars, roll, frame_beats)
-    axes.set(title=title, xlabel="time (beats)")
+    piece = complete(piece)
+    metre = piece.metre or Metre()
+    notes = [(note, _BLUE) for note in generated_notes(piece)]
+    notes += [(note, _ORANGE) for note in piece.given]
+    pitches = [note.pitch for note, _ in notes] or [60, 72]
+    low, high = min(pitches) - 2, max(pitches) + 2
+    row_beats = _BARS_PER_ROW * metre.bar_beats
+    rows = max(1, math.ceil((piece.beats - metre.upbeat) / row_beats - 1e-6))
+    width = row_beats if rows > 1 else max(piece.beats - metre.upbeat, metre.bar_beats)
+    row_height = 1.7 if rows > _TALL_ROWS else min(max((high - low) * 0.07, 1.7), 3.0)  # inches
+    height = rows * (row_height + _ROW_GAP) + 0.7
+    figure = Figure(figsize=(12, height))
+    figure.suptitle(title or piece.title, y=1 - 0.15 / height, va="top")
+    figure.subplots_adjust(
+        left=0.055, right=0.985, top=1 - 0.55 / height, bottom=0.5 / height,
+        hspace=_ROW_GAP / row_height,
+    )  # fmt: skip
+    for row, axes in enumerate(figure.subplots(rows, 1, squeeze=False)[:, 0]):
+        start = metre.upbeat + row * row_beats  # of its first whole bar
+        # All bar lines stand below one another: the rows after the first keep the upbeat's place.
+        axes.set(xlim=(start - metre.upbeat, start + width), ylim=(low - 0.5, high + 0.5))
+        first = start if row else 0.0
+        shown = [
+            (note, color)
+            for note, color in notes
+            if note.start < start + width - 1e-6 and note.end > first + 1e-6
+        ]
+        _plot_row(axes, shown, (first, start + width))
+        bars = np.arange(start, min(start + width, piece.beats) - 1e-6, metre.bar_beats)
+        axes.vlines(bars, low - 0.5, high + 0.5, color=_BAR_LINE, linewidth=0.8, zorder=1)
+        number = row * _BARS_PER_ROW + 1
+        axes.set_xticks(bars, [str(number + i) for i in range(len(bars))], fontsize=8, ha="left")
+        ticks = [pitch for pitch in range(low, high + 1) if pitch % 12 == 0] or [min(pitches)]
+        axes.set_yticks(ticks, [pretty_midi.note_number_to_name(pitch) for pitch in ticks])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    axes.set_xlabel(f"bar ({metre})")
+    if piece.given:
+        handles = [Patch(color=_ORANGE, label="given"), Patch(color=_BLUE, label="generated")]
+        figure.legend(handles=handles, loc="upper right", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
-def plot_surprise(found: Surprise, frame_beats: float, title: str) -> Figure:
-    """Return a figure of a roll coloured by surprise, above the NLL of each frame.
+def plot_surprise(found: Surprise, piece: Piece) -> Figure:
+    """Return a figure of a piece coloured by surprise, above the NLL of each frame.
 
     Args:
-        found: the surprise of a piece.
-        frame_beats: length of a frame in beats.
-        title: heading of the figure.
+        found: the surprise of the piece, (T, 88).
+        piece: the same roll with its metre and title.
     """
-    figure = Figure(figsize=(12, 5.5), layout="constrained")
+    piece = complete(piece)
+    metre, beats = piece.metre or Metre(), max(piece.beats, piece.frame_beats)
+    colors = LinearSegmentedColormap.from_list("surprise", ("#b9cbd9", _BLUE, _ORANGE, _RED))
+    notes = [
+        (
+            Note(t * piece.frame_beats, (t + 1) * piece.frame_beats, column + LOWEST_PITCH),
+            to_hex(colors(float(found.notes[t, column]) / _FULL_SURPRISE)),
+        )
+        for t, column in zip(*(axis.tolist() for axis in found.roll.nonzero()), strict=True)
+    ]
+    pitches = [note.pitch for note, _ in notes] or [60, 72]
+    low, high = min(pitches) - 2, max(pitches) + 2
+    figure = Figure(figsize=(min(max(12, 0.18 * beats), 60), 5.5), layout="constrained")
     above, below = figure.subplots(2, height_ratios=(3, 1), sharex=True)
-    times, columns = found.roll.nonzero()
-    cells = PatchCollection(
-        [
-            Rectangle((t * frame_beats, column - 0.42), frame_beats, 0.84)
-            for t, column in zip(times.tolist(), columns.tolist(), strict=True)
-        ],
-        cmap=LinearSegmentedColormap.from_list("surprise", ("#b9cbd9", _BLUE, _ORANGE, _RED)),
-        linewidth=0,
-        zorder=2,
-    )
-    cells.set_array(found.notes[times, columns])
-    cells.set_clim(0, _FULL_SURPRISE)
-    _draw_roll(above, cells, found.roll, frame_beats)
-    above.set(title=title)
-    figure.colorbar(cells, ax=above, extend="max", label="nats of each note", pad=0.01)
-    edges = np.arange(len(found.roll) + 1) * frame_beats
+    above.set(title=piece.title, xlim=(0, beats), ylim=(low - 0.5, high + 0.5), ylabel="pitch")
+    _plot_row(above, notes, (0, beats))
+    bars = np.arange(metre.upbeat, beats - 1e-6, metre.bar_beats)
+    above.vlines(bars, low - 0.5, high + 0.5, color=_BAR_LINE, linewidth=0.8, zorder=1)
+    ticks = [pitch for pitch in range(low, high + 1) if pitch % 12 == 0] or [min(pitches)]
+    above.set_yticks(ticks, [pretty_midi.note_number_to_name(pitch) for pitch in ticks])
+    scale = ScalarMappable(Normalize(0, _FULL_SURPRISE), colors)
+    figure.colorbar(scale, ax=above, extend="max", label="nats of each note", pad=0.01)
+    edges = np.arange(len(found.roll) + 1) * piece.frame_beats
     below.stairs(found.frames, edges, fill=True, color=_GRAY)
-    below.set(xlabel="time (beats)", ylabel="nats of\neach frame", ylim=(0, None))
-    below.spines[["top", "right"]].set_visible(False)
+    below.set(xlabel=f"bar ({metre})", ylabel="nats of\neach frame", ylim=(0, None))
+    step = max(1, len(bars) // 32)
+    below.set_xticks(bars[::step], [str(i + 1) for i in range(len(bars))][::step], ha="left")
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _draw_roll(axes: Axes, notes: PatchCollection, roll: np.ndarray, frame_beats: float) -> None:
-    """Draw the notes of a roll and what lies behind them."""
-    columns = np.flatnonzero(roll.any(axis=0)) if roll.any() else np.array([_C4, _C5])
-    low, high = max(int(columns[0]) - 2, 0), min(int(columns[-1]) + 2, PITCHES - 1)
-    beats = len(roll) * frame_beats
-    for column in range(low, high + 1):
-        if (column + LOWEST_PITCH) % 12 in _WHITE_KEYS:
-            axes.axhspan(column - 0.5, column + 0.5, color="#eef1f4", linewidth=0)
-    axes.vlines(np.arange(0, beats, 4), low - 0.5, high + 0.5, color="white", linewidth=1, zorder=1)
-    axes.add_collection(notes)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=16, steps=[1, 2, 4, 8], integer=True))
-    ticks = [column for column in range(low, high + 1) if (column + LOWEST_PITCH) % 12 == 0]
-    ticks = ticks or [int(columns[0])]  # every C, else the lowest note
-    names = [pretty_midi.note_number_to_name(column + LOWEST_PITCH) for column in ticks]
-    axes.set_yticks(ticks, names)
-    axes.set(ylabel="pitch", xlim=(0, beats), ylim=(low - 0.5, high + 0.5))
-    axes.spines[["top", "right"]].set_visible(False)
+def _plot_row(axes: Axes, notes: Sequence[tuple[Note, str]], span: tuple[float, float]) -> None:
+    """Plot the notes of a row as rectangles; what is beyond the row is cut off.
+
+    Args:
+        axes: of the row, with its limits.
+        notes: notes and their colours.
+        span: start and end of the row in beats.
+    """
+    low, high = axes.get_ylim()
+    white = [p for p in range(round(low + 0.5), round(high + 0.5)) if p % 12 in _WHITE_KEYS]
+    rows = [_box(*span, pitch, 0.5) for pitch in white]
+    axes.add_collection(PolyCollection(rows, facecolor=_WHITE_ROW, linewidth=0, zorder=0))
+    boxes = []
+    for note, _ in notes:
+        start, end = max(note.start, span[0]), min(note.end, span[1])
+        # A gap to the next note in place of an edge, which would hide short notes.
+        gap = min(_NOTE_GAP, 0.2 * (end - start)) if end == note.end else 0.0
+        boxes.append(_box(start, end - gap, note.pitch, 0.42))
+    colors = [color for _, color in notes]
+    axes.add_collection(PolyCollection(boxes, facecolor=colors, linewidth=0, zorder=2))
+
+
+def _box(start: float, end: float, pitch: int, half: float) -> list[tuple[float, float]]:
+    """Return the corners of a rectangle around a pitch."""
+    low, high = pitch - half, pitch + half
+    return [(start, low), (end, low), (end, high), (start, high)]
 
 
 # ---- metrics -------------------------------------------------------------------------------------

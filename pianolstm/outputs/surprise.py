@@ -11,6 +11,8 @@ import pretty_midi
 from pianolstm.files import atomic_write, write_csv, write_json
 from pianolstm.metrics.surprise import Surprise, frame_rows, less_predictable_than, note_rows
 from pianolstm.outputs.plots import plot_surprise
+from pianolstm.parts import complete
+from pianolstm.piece import Metre, Piece
 from pianolstm.rolls import LOWEST_PITCH
 
 _SHOWN = 3  # most surprising notes that the text names
@@ -41,7 +43,10 @@ def describe_surprise(
         " without the first"
     ]
     if math.isnan(share):
-        lines[0] += "; the test pieces of the model's data are not here to compare it with"
+        lines[0] += (
+            "; to compare it with the test pieces of the model's data, put these into the folder that"
+            " PIANO_DATA_DIR names"
+        )
     else:
         low, middle, high = np.nanpercentile(test, (5, 50, 95))
         lines[0] += (
@@ -60,28 +65,26 @@ def describe_surprise(
     return numbers, lines
 
 
-def write_surprise(
-    stem: Path, found: Surprise, name: str, frame_beats: float, bpm: float, lines: Sequence[str]
-) -> None:
+def write_surprise(stem: Path, found: Surprise, piece: Piece, lines: Sequence[str]) -> None:
     """Write the tables, the picture, and the record from which the page is made.
 
     Args:
         stem: the path of the files without "-frames.csv", "-notes.csv", ".png" and ".json".
         found: the surprise of the piece, at the pitch to show.
-        name: name of the piece.
-        frame_beats: length of a frame in beats.
-        bpm: tempo in beats per minute.
+        piece: the same roll, with tempo, metre and title.
         lines: the text to show with it.
 
     Raises:
         InputError: a file is not writable.
     """
+    piece = complete(piece)
     columns = ("frame", "beat", "nats", "silence", "pitches")
-    write_csv(Path(f"{stem}-frames.csv"), columns, frame_rows(found, frame_beats))
+    write_csv(Path(f"{stem}-frames.csv"), columns, frame_rows(found, piece.frame_beats))
     columns = ("beat", "beats", "pitch", "onset", "nats")
-    write_csv(Path(f"{stem}-notes.csv"), columns, note_rows(found, frame_beats))
+    write_csv(Path(f"{stem}-notes.csv"), columns, note_rows(found, piece.frame_beats))
     with atomic_write(f"{stem}.png") as temporary:
-        plot_surprise(found, frame_beats, name).savefig(temporary, format="png", dpi=120)
+        plot_surprise(found, piece).savefig(temporary, format="png", dpi=120)
+    metre = piece.metre or Metre()
     cells = [
         [int(column) + LOWEST_PITCH, int(t), round(float(found.notes[t, column]), 2)]
         for t, column in zip(*found.roll.nonzero(), strict=True)
@@ -89,10 +92,13 @@ def write_surprise(
     write_json(
         Path(f"{stem}.json"),
         {
-            "title": name,
+            "title": piece.title,
             "text": list(lines),
             "frames": len(found.roll),
-            "seconds": len(found.roll) * frame_beats * 60 / bpm,
+            "frame_beats": piece.frame_beats,
+            "bpm": piece.bpm,
+            "metre": str(metre),
+            "upbeat": metre.upbeat,
             "cells": cells,  # MIDI number, frame, nats
         },
     )

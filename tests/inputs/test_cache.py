@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from helpers import ROOT, assert_same, names_in, roll_from
 from pianolstm.inputs import cache, midi_folder
 from pianolstm.inputs.formats import read
-from pianolstm.midi import roll_to_midi
+from pianolstm.midi import ReadOptions, roll_to_midi
 from pianolstm.rolls import SPLITS, PackedRolls, fingerprint
 
 ROLLS = {
@@ -41,9 +41,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     files: list[Path] = []
     parse = midi_folder._parse_file
 
-    def count(path: Path, frame_beats: float, max_minutes: float) -> Any:
+    def count(path: Path, options: ReadOptions) -> Any:
         files.append(path)
-        return parse(path, frame_beats, max_minutes)
+        return parse(path, options)
 
     monkeypatch.setattr(midi_folder, "_parse_file", count)
     return files

@@ -17,7 +17,7 @@ import scipy.io.wavfile
 from helpers import roll_from
 from pianolstm.files import InputError
 from pianolstm.metrics.diagnostics import diagnose
-from pianolstm.midi import midi_to_roll
+from pianolstm.midi import read_midi
 from pianolstm.outputs.samples import FORMATS, Origin, parse_formats, write_index, write_samples
 
 ROLL = roll_from({60}, {62})
@@ -90,9 +90,9 @@ def test_the_midi_file_holds_the_roll(
     metadata = {**origin.metadata, "frame_beats": frame_beats}
     write_samples(rolls, tmp_path, replace(with_settings(origin, bpm=bpm), metadata=metadata))
     for index, roll in enumerate(rolls, start=1):
-        parsed, dropped = midi_to_roll(tmp_path / f"sample-7-{index}.mid", frame_beats)
+        parsed, dropped = read_midi(tmp_path / f"sample-7-{index}.mid", frame_beats)
         assert np.array_equal(parsed, roll)
-        assert dropped == (0, 0)
+        assert (dropped.out_of_range, dropped.too_short) == (0, 0)
 
 
 def test_the_midi_file_has_the_given_tempo_velocity_and_program(

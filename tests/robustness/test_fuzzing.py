@@ -11,7 +11,7 @@ from trials import FinishedRun, failures, forms, memory_limit
 
 from model import PianoLSTM
 from pianolstm.inputs.formats import read
-from pianolstm.midi import midi_to_roll, roll_to_midi
+from pianolstm.midi import read_midi, roll_to_midi
 from pianolstm.rolls import SPLITS, read_npz
 
 
@@ -62,7 +62,7 @@ def test_a_fuzzed_midi_file_is_read_or_refused(
 ) -> None:
     path = tmp_path / "a.mid"
     roll_to_midi(read_npz(finished_run.data)["test"][0], 0.5).write(str(path))
-    fuzz(lambda path: midi_to_roll(path, 0.5), [path.read_bytes()], path, count)
+    fuzz(lambda path: read_midi(path, 0.5), [path.read_bytes()], path, count)
 
 
 @forms(100, 5_280)

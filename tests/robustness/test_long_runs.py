@@ -18,7 +18,7 @@ GROWTH = 50  # MB
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
-@forms(30, 1500)
+@forms(20, 1500)
 def test_epochs_do_not_add_up_in_memory(
     count: int, finished_run: FinishedRun, tmp_path: Path
 ) -> None:

@@ -3,8 +3,10 @@
 Scores are parsed by music21 (Cuthbert and Ariza 2010).
 """
 
+import io
 import math
 import warnings
+from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,21 @@ from pianolstm.midi import MidiMusic, NoRollError, ReadOptions, read_notes, read
 from pianolstm.piece import Metre, Note
 from pianolstm.tonality import Key
 
-SCORE_SUFFIXES = (".musicxml", ".xml", ".mxl", ".abc", ".krn")
-
+_SCORES = {  # music21's names of formats, by suffix
+    ".musicxml": "musicxml",
+    ".xml": "musicxml",
+    ".mxl": "musicxml",
+    ".abc": "abc",
+    ".krn": "humdrum",
+}
 _VELOCITY = 80  # of notes without a dynamic
+_MAX_BYTES = 2**24  # of a score
 
 
 def read_music(
     path: str | Path, max_minutes: float = math.inf, *, by_seconds: bool = False
 ) -> tuple[MidiMusic, list[str]]:
-    """Read a MIDI file, or a score whose name ends in one of `SCORE_SUFFIXES`.
+    """Read a MIDI file, or a score whose name ends in .musicxml, .xml, .mxl, .abc or .krn.
 
     Args:
         path: the file.
@@ -36,7 +44,7 @@ def read_music(
     Raises:
         InputError: the file can't be read, has no note, or is too long.
     """
-    if Path(path).suffix.lower() in SCORE_SUFFIXES:
+    if Path(path).suffix.lower() in _SCORES:
         music, remarks = read_score(path), []
     else:
         music = read_notes(path, by_seconds=by_seconds)
@@ -61,16 +69,15 @@ def read_score(path: str | Path) -> MidiMusic:
     Raises:
         InputError: the file can't be read.
     """
-    import music21  # seconds to import
-
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise InputError(f"{path}: no such file")
+    if path.stat().st_size > _MAX_BYTES:
+        raise InputError(f"{path}: larger than {_MAX_BYTES >> 20} MB")
     try:
-        with warnings.catch_warnings():
+        with redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # music21 warns of scores that are odd but readable
-            score = music21.converter.parse(str(path), forceSource=True)
-            if isinstance(score, music21.stream.Opus):
-                score = score.scores[0]
+            score = _parse(path)
             flat = _as_played(score).stripTies().flatten()
             beats = float(flat.highestTime)
             return MidiMusic(_notes(flat), _bpm(flat), _metre(score), _key(flat), beats)
@@ -78,13 +85,39 @@ def read_score(path: str | Path) -> MidiMusic:
         raise InputError(f"{path}: not a readable score ({one_line(error)})") from None
 
 
+def _parse(path: Path) -> Any:
+    """Return the first score of a file at sounding pitch, as music21 reads it."""
+    from music21.converter import Converter  # half a second to import
+    from music21.stream import Opus
+
+    converter, kind = Converter(), _SCORES[path.suffix.lower()]
+    # Not `converter.parse`, which keeps pickles of the files, and opens addresses.
+    if path.suffix.lower() == ".mxl":
+        converter.parseFileNoPickle(path, format=kind)
+    else:
+        converter.parseData(_decode(path.read_bytes()), format=kind)
+    score: Any = converter.stream
+    score = score.scores[0] if isinstance(score, Opus) else score
+    if any(part.transposition for part in score.recurse().getElementsByClass("Instrument")):
+        score.toSoundingPitch(inPlace=True)
+    return score
+
+
+def _decode(data: bytes) -> str:
+    """Return the text of a score; Latin-1, in which every byte is a letter, if it is not UTF-8."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
 def _as_played(score: Any) -> Any:
     """Return the score with its repeats written out, or as it is if they are contradictory."""
-    import music21
-
     try:
         return score.expandRepeats()
-    except music21.exceptions21.Music21Exception:
+    except Exception:  # music21's Expander raises several types
         return score
 
 
@@ -103,7 +136,7 @@ def _notes(flat: Any) -> tuple[Note, ...]:
 
 def _bpm(flat: Any) -> float:
     """Return the first tempo in quarter notes per minute; 120 without one."""
-    for mark in flat["MetronomeMark"]:
+    for mark in flat.getElementsByClass("MetronomeMark"):
         if (bpm := mark.getQuarterBPM()) is not None:
             return float(bpm)
     return 120.0
@@ -111,11 +144,11 @@ def _bpm(flat: Any) -> float:
 
 def _metre(score: Any) -> Metre | None:
     """Return the first time signature and the length of the upbeat."""
-    signature = next(iter(score.recurse()["TimeSignature"]), None)
+    signature = score.recurse().getElementsByClass("TimeSignature").first()
     if signature is None:
         return None
     metre = Metre(signature.numerator, signature.denominator)
-    first = next(iter(score.recurse()["Measure"]), None)
+    first = score.recurse().getElementsByClass("Measure").first()
     if first is None:
         return metre
     length = float(first.duration.quarterLength)
@@ -124,7 +157,7 @@ def _metre(score: Any) -> Metre | None:
 
 def _key(flat: Any) -> Key | None:
     """Return the first key signature; one without a mode is taken for major."""
-    signature = next(iter(flat["KeySignature"]), None)
+    signature = flat.getElementsByClass("KeySignature").first()
     if signature is None:
         return None
     mode = getattr(signature, "mode", None)
