@@ -32,7 +32,7 @@ _LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _ACCIDENTALS = {"": 0, "#": 1, "b": -1, "♯": 1, "♭": -1}
 _PITCH_CLASS = r"([A-G])([#b♯♭]?)"
 # Semitones above the root, and how the quality may be written.
-_QUALITIES: dict[tuple[int, ...], str] = {
+QUALITIES: dict[tuple[int, ...], str] = {
     (0, 4, 7): "|maj|M",
     (0, 3, 7): "m|min|-",
     (0, 4, 7, 10): "7|dom7",
@@ -57,7 +57,7 @@ _QUALITIES: dict[tuple[int, ...], str] = {
     (0, 1, 4, 7, 10): "7b9",
     (0, 7): "5",
 }
-_INTERVALS = {name: steps for steps, names in _QUALITIES.items() for name in names.split("|")}
+_INTERVALS = {name: steps for steps, names in QUALITIES.items() for name in names.split("|")}
 _NO_CHORD = ("N.C.", "NC", "N.C")
 _EXAMPLES = "write for example C, F#m, G7, Bbmaj7, Dm7b5 or C/E"
 _MAX_BYTES = 2**16  # of a file of chords

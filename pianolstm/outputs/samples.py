@@ -40,6 +40,10 @@ from pianolstm.tonality import parse_key
 
 FORMATS = ("mid", "wav", "png", "musicxml", "svg")
 
+_GIVEN = (  # settings that name music
+    "harmonize", "melody_over", "continue_from", "primer_midi", "primer_notes", "chords", "infill",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -299,15 +303,7 @@ def _facts(piece: Piece, settings: Mapping[str, Any]) -> Iterator[str]:
     for name in ("temperature", "chord_temperature"):
         if settings.get(name) is not None:
             yield f"{name.replace('_', ' ')} {settings[name]:g}"
-    for name in (
-        "harmonize",
-        "melody_over",
-        "continue_from",
-        "primer_midi",
-        "primer_notes",
-        "chords",
-        "infill",
-    ):
+    for name in _GIVEN:
         if settings.get(name) is not None:
             words = {"harmonize": "chords for", "melody_over": "melody over"}
             words |= {"continue_from": "continues", "primer_midi": "starts from"}

@@ -44,8 +44,8 @@ def describe_surprise(
     ]
     if math.isnan(share):
         lines[0] += (
-            "; to compare it with the test pieces of the model's data, put these into the folder that"
-            " PIANO_DATA_DIR names"
+            "; to compare it with the test pieces of the model's data, put these into the folder"
+            " that PIANO_DATA_DIR names"
         )
     else:
         low, middle, high = np.nanpercentile(test, (5, 50, 95))
