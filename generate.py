@@ -8,6 +8,7 @@ Frames are sampled one after another: each from the model's distribution given a
 it, and then read by the model (RNN-NADE, Boulanger-Lewandowski et al. 2012).
 """
 
+import math
 import secrets
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,9 +24,11 @@ from tqdm import tqdm
 from data import load, load_if_present, training_data
 from model import PianoLSTM
 from pianolstm.checkpoint import PRETRAINED, find_weights
+from pianolstm.chords import Progression, over_chords, parse_progression, read_progression
 from pianolstm.cli import Parser, add_flags
 from pianolstm.conditioning import (
     FrameSampler,
+    cut_out,
     find_key,
     first_beats,
     frames_to_hold,
@@ -42,7 +45,8 @@ from pianolstm.conditioning import (
 )
 from pianolstm.ending import Ending, LoopGuard
 from pianolstm.files import InputError, make_folder
-from pianolstm.inputs.datasets import CHORALES, IN_C, NAMED_SETS, octave_shift
+from pianolstm.infilling import infill
+from pianolstm.inputs.datasets import CHORALES, IN_C, NAMED_SETS, Corpus, octave_shift
 from pianolstm.inputs.music import read_music
 from pianolstm.layers.heads import (
     MIN_TEMPERATURE,
@@ -51,12 +55,14 @@ from pianolstm.layers.heads import (
     SamplingParams,
 )
 from pianolstm.metre import estimate_metre
-from pianolstm.metrics.copying import window_hashes
+from pianolstm.metrics.copying import KnownPieces
 from pianolstm.metrics.form import LoopBounds
+from pianolstm.metrics.surprise import nlls_per_frame, surprise
 from pianolstm.midi import parse_program
 from pianolstm.outputs.audio import find_soundfont
 from pianolstm.outputs.musicxml import can_engrave
 from pianolstm.outputs.samples import Origin, parse_formats, write_index, write_samples
+from pianolstm.outputs.surprise import describe_surprise, write_surprise
 from pianolstm.piece import Metre, Note, Piece, notes_to_roll, parse_metre
 from pianolstm.rolls import PITCHES
 from pianolstm.runtime import (
@@ -83,7 +89,9 @@ DEFAULT_BPM = 120.0  # where neither --bpm nor a given file has one
 # 5 are in C minor.
 CANDIDATES = 32
 CANDIDATE_ROUNDS = 4
-GIVEN_FILES = ("continue_from", "harmonize", "melody_over")  # settings of PlaySettings
+# Settings of PlaySettings: music that is given, and all that change what is sampled.
+GIVEN_MUSIC = ("continue_from", "harmonize", "melody_over", "chords", "infill")
+PLAY_NAMES = (*GIVEN_MUSIC, "from_bar", "to_bar", "particles")
 
 T = TypeVar("T")
 
@@ -250,7 +258,7 @@ def sample(model: PianoLSTM, seed: int = 0, *, threads: int = 0, **settings: Any
         model: a loaded model.
         seed: seed of the samples; sample i of a seed is the same for any `num_samples`.
         threads: CPU threads; 0 = one for a few pieces, else PyTorch's number.
-        settings: fields of SampleSettings, `continue_from`, `harmonize` and `melody_over`.
+        settings: fields of SampleSettings, and those of PlaySettings in `PLAY_NAMES`.
 
     Returns:
         The pieces: `roll`, (T, 88) bool, has the generated notes, `given` those of the primer or of
@@ -261,7 +269,7 @@ def sample(model: PianoLSTM, seed: int = 0, *, threads: int = 0, **settings: Any
         ValueError: a setting is unknown or out of range.
     """
     names = set(settings)
-    play = PlaySettings(**{name: settings.pop(name) for name in names & {*GIVEN_FILES}})
+    play = PlaySettings(**{name: settings.pop(name) for name in names & {*PLAY_NAMES}})
     wanted = SampleSettings.from_dict({"num_samples": 1} | settings)
     plan = plan_piece(model, wanted, play)
     pieces = plan.sample(model, wanted, seed, threads=threads)
@@ -289,6 +297,8 @@ class Plan:
     wanted: Key | None = None  # key that the new frames are to be in; None = any
     ending: Ending | None = None  # how a piece ends; None = only when it has all its frames
     medley: bool = False  # one piece after another
+    after: np.ndarray | None = None  # (T, 88) bool, frames that the new ones are to lead into
+    particles: int = 1  # continuations that compete to lead there
     remarks: tuple[str, ...] = ()  # one line each on what can't be done as asked
 
     def sample(
@@ -309,6 +319,8 @@ class Plan:
         def sample_some(
             generators: Sequence[torch.Generator], on_frames: Callable[[int], Any]
         ) -> list[np.ndarray]:
+            if self.after is not None:
+                return list(self._infill(model, settings, generators, on_frames, threads))
             rolls = sample_rolls(
                 model,
                 self.frames,
@@ -336,6 +348,28 @@ class Plan:
                 chosen = next((roll for roll in candidates if self._is_wanted(roll)), first)
             pieces.append(self._finish(chosen))
         return pieces
+
+    def _infill(
+        self,
+        model: PianoLSTM,
+        settings: SampleSettings,
+        generators: Sequence[torch.Generator],
+        on_frames: Callable[[int], Any],
+        threads: int,
+    ) -> np.ndarray:
+        """Return frames that lead into `after`, (B, T, 88) bool."""
+        with sampling_threads(self.particles, threads):
+            rolls = infill(
+                model,
+                torch.from_numpy(self.primer),
+                self.frames,
+                torch.from_numpy(self.after),
+                generators,
+                self.particles,
+                sampling_params(settings),
+                on_frames,
+            )
+        return highest_notes(rolls.numpy(), settings.max_polyphony)
 
     def _is_wanted(self, roll: np.ndarray) -> bool:
         """Return whether new frames will be in the wanted key."""
@@ -416,6 +450,10 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
         remarks=tuple(remarks),
     )
     length = frames_to_hold(given.beats, frame_beats)
+    if given.progression is not None:
+        progression = given.progression.transpose(moves.to_model)
+        sampler = over_chords(progression, head, params)
+        return replace(plan, frames=len(progression.chords), sample_frame=sampler)
     if given.name == "harmonize":
         if not isinstance(head, ChordHead):
             raise InputError(
@@ -430,6 +468,8 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
     if given.name == "melody_over":
         sampler = melody_over(heard, head, params)
         return replace(plan, frames=length, sample_frame=sampler, heard=heard)
+    if given.name == "infill":
+        return plan_infill(plan, given, heard, play)
     if settings.include_primer:
         piece = replace(piece, roll=np.zeros_like(heard))
     else:
@@ -443,6 +483,53 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
         wanted=moves.key if wanted is not None or given.name == "continue_from" else None,
         ending=ending_of(model, settings),
         medley=settings.medley,
+    )
+
+
+def plan_infill(plan: Plan, given: "Given", heard: np.ndarray, play: PlaySettings) -> Plan:
+    """Return the plan of a piece in which some bars are composed anew.
+
+    Args:
+        plan: the plan of the whole piece; its metre defines the bars, 4/4 if it is not known.
+        given: the piece.
+        heard: its frames, (T, 88) bool, at the model's pitch.
+        play: the bars.
+
+    Raises:
+        InputError: there are no such bars, or nothing follows them.
+    """
+    first, last = play.from_bar, play.from_bar if play.to_bar is None else play.to_bar
+    if first is None or last is None:
+        raise InputError(f"{given.flag}: which bars? Give --from_bar and --to_bar")
+    if last < first:
+        raise InputError(f"--from_bar {first}, --to_bar {last}: the last bar is before the first")
+    piece, metre = plan.piece, plan.piece.metre or Metre()
+    start = metre.upbeat + (first - 1) * metre.bar_beats
+    end = metre.upbeat + last * metre.bar_beats
+    start_frame, end_frame = (int(beats / piece.frame_beats + 0.5) for beats in (start, end))
+    if end_frame >= len(heard):
+        bars = math.ceil((given.beats - metre.upbeat) / metre.bar_beats - 0.01)
+        flag = "from_bar" if play.to_bar is None else "to_bar"
+        raise InputError(
+            f"--{flag} {last}: nothing follows it, since {given.flag} has {bars} bars of {metre};"
+            " --continue_from goes on from an end"
+        )
+    if end_frame == start_frame:
+        raise InputError(f"--from_bar {first}: shorter than one of the model's frames")
+    cut = cut_out(piece.given, start, end)
+    remarks = [f"{given.flag}: {cut.removed} notes of bars {first} to {last} are composed anew"]
+    if cut.shortened:
+        remarks[0] += f"; {cut.shortened} that reach into them are shortened"
+    if plan.piece.metre is None:
+        remarks.append(f"{given.flag}: no metre is known, so bars are of 4/4; --metre changes it")
+    return replace(
+        plan,
+        piece=replace(piece, given=cut.notes, roll=np.zeros_like(heard[:start_frame])),
+        primer=heard[:start_frame],
+        frames=end_frame - start_frame,
+        after=heard[end_frame:],
+        particles=play.particles,
+        remarks=(*plan.remarks, *remarks),
     )
 
 
@@ -472,6 +559,7 @@ class Given(NamedTuple):
     metre: Metre | None = None
     signature: Key | None = None
     key: Key | None = None  # estimated from all of the file
+    progression: Progression | None = None  # chords to play
     remarks: tuple[str, ...] = ()  # what was left out
 
     @property
@@ -493,7 +581,7 @@ def read_given(settings: SampleSettings, play: PlaySettings, reading: Mapping[st
         InputError: there are two of them, or the music can't be read.
     """
     values = {name: getattr(settings, name) for name in ("primer_notes", "primer_midi")}
-    values |= {name: getattr(play, name) for name in GIVEN_FILES}
+    values |= {name: getattr(play, name) for name in (*GIVEN_MUSIC, "surprise")}
     values = {name: value for name, value in values.items() if value is not None}
     if len(values) > 1:
         raise InputError(f"--{', --'.join(values)}: give only one of them")
@@ -502,6 +590,8 @@ def read_given(settings: SampleSettings, play: PlaySettings, reading: Mapping[st
         if name == "primer_notes":
             notes, beats = parse_notes(value, settings.velocity)
             return Given(name, flag, notes, beats)
+        if name == "chords":
+            return read_chords(value, settings, reading["frame_beats"])
         try:
             music, left_out = read_music(
                 value,
@@ -524,7 +614,7 @@ def read_given(settings: SampleSettings, play: PlaySettings, reading: Mapping[st
             metre,
             music.key,
             find_key(music.notes, music.key),
-            tuple(f"{flag}: {remark}" for remark in left_out),
+            remarks=tuple(f"{flag}: {remark}" for remark in left_out),
         )
         if name == "primer_midi":
             notes = first_beats(music.notes, settings.primer_beats)
@@ -539,6 +629,31 @@ def read_given(settings: SampleSettings, play: PlaySettings, reading: Mapping[st
             return given._replace(notes=notes, remarks=(*given.remarks, remark))
         return given
     return Given()
+
+
+def read_chords(text: str, settings: SampleSettings, frame_beats: float) -> Given:
+    """Return the chords of --chords, or of the file that it names.
+
+    Raises:
+        InputError: there is no such file, or a symbol is no chord.
+    """
+    metre = Metre() if settings.metre is None else _parse("--metre", parse_metre, settings.metre)
+    content = read_progression(text)
+    flag = "--chords" if content == text else f"--chords {text}"
+    progression = _parse(
+        f"{flag}:", lambda t: parse_progression(t, metre.bar_beats, frame_beats), content
+    )
+    remarks: tuple[str, ...] = ()
+    if progression.off_grid:
+        remarks = (
+            f"{flag}: {progression.off_grid} chords begin between the model's"
+            f" {frame_beats:g}-beat frames; they are moved to the nearest",
+        )
+    beats = len(progression.chords) * frame_beats
+    key = progression.key()
+    return Given(
+        "chords", flag, (), beats, metre=metre, key=key, progression=progression, remarks=remarks
+    )
 
 
 def describe_unheard(given: Given, frame_beats: float) -> list[str]:
@@ -582,12 +697,12 @@ def without_effect(
     """
     lengths = ("bars", "beats", "seconds")
     primers = ("primer_notes", "primer_midi", "continue_from")
-    files = ("primer_midi", *GIVEN_FILES)
+    files = ("primer_midi", *GIVEN_MUSIC, "surprise")
     present = {name for name in ("primer_notes", "primer_midi") if getattr(settings, name)}
-    present |= {name for name in GIVEN_FILES if getattr(play, name)}
+    present |= {name for name in (*GIVEN_MUSIC, "surprise") if getattr(play, name)}
     lines = [
-        f"--{name}: has no effect with --{flag}, which is as long as its file"
-        for flag in ("harmonize", "melody_over")
+        f"--{name}: has no effect with --{flag}, which has a length of its own"
+        for flag in ("harmonize", "melody_over", "chords", "infill")
         for name in lengths
         if flag in present and name in names
     ]
@@ -595,6 +710,7 @@ def without_effect(
         ("include_primer", primers),
         ("primer_beats", ("primer_midi",)),
         ("normalize_key", files),
+        *((name, ("infill",)) for name in ("from_bar", "to_bar", "particles")),
     )
     lines += [
         f"--{name}: has no effect without {' or '.join(f'--{flag}' for flag in flags)}"
@@ -692,6 +808,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return evaluate_model(path, model, settings, play, seed, same_length=bool(lengths))
     for remark in without_effect(vars(flags), settings, play):
         print(remark, file=sys.stderr)
+    if play.surprise is not None:
+        print("\n".join(measure_surprise(path, model, settings, play)[1]))
+        return 0
     return write_pieces(path, model, settings, play, machine, seed)
 
 
@@ -717,7 +836,8 @@ def write_pieces(
         print(remark, file=sys.stderr)
     if "svg" in formats and not can_engrave():
         print("Verovio is not installed, so no .svg: `pip install verovio`", file=sys.stderr)
-    given = {name: getattr(play, name) for name in GIVEN_FILES}
+    given = {name: getattr(play, name) for name in PLAY_NAMES}
+    corpus = training_corpus(path, model)
     origin = Origin(
         path,
         model.metadata,
@@ -725,7 +845,7 @@ def write_pieces(
         asdict(settings) | given,
         formats,
         soundfont,
-        training_windows(path, model),
+        None if corpus is None else KnownPieces(corpus.splits["train"]),
     )
     folder = Path(play.output_dir)
     make_folder(folder)
@@ -807,15 +927,61 @@ def evaluate_model(
     return 0
 
 
-def training_windows(path: Path, model: PianoLSTM) -> np.ndarray | None:
-    """Return the hashed windows of a model's training pieces; None if its data are not present."""
+def measure_surprise(
+    path: Path, model: PianoLSTM, settings: SampleSettings, play: PlaySettings
+) -> tuple[dict[str, Any], list[str]]:
+    """Write how surprising a model finds a user's file; return the numbers, and lines to print.
+
+    Args:
+        path: the weights file.
+        model: the model.
+        settings: `normalize_key`.
+        play: `surprise`, the file; `output_dir`; `overwrite`.
+
+    Raises:
+        InputError: the file can't be read, or the result exists.
+    """
+    given = read_given(settings, play, model.metadata)
+    frame_beats, dataset = model.metadata["frame_beats"], model.metadata["dataset"]
+    in_c = dataset in IN_C and settings.normalize_key
+    moves = plan_transposition(given.key, None, in_c=in_c, octave=octave_shift(dataset))
+    least = model.metadata.get("min_frames", 0)
+    length = frames_to_hold(given.beats, frame_beats)
+    heard = transpose(notes_to_roll(given.notes, frame_beats, length, least), moves.to_model)
+    unheard = unheard_onsets(given.notes, frame_beats)
+    for remark in given.remarks:
+        print(remark, file=sys.stderr)
+    if unheard.between:
+        print(
+            f"{given.flag}: {unheard.between} of {unheard.onsets} onsets are between the model's"
+            f" {frame_beats:g}-beat frames, and count at the nearest",
+            file=sys.stderr,
+        )
+    folder, source = Path(play.output_dir), Path(str(play.surprise))
+    stem = folder / f"surprise-{source.stem}"
+    existing = sorted(folder.glob(f"{stem.name}[.-]*"))
+    if existing and not play.overwrite:
+        raise InputError(f"{existing[0]}: exists; give another --output_dir, or --overwrite")
+    corpus = training_corpus(path, model)
+    test = [] if corpus is None else nlls_per_frame(model, corpus.splits["test"])
+    found = surprise(model, heard).transpose(-moves.to_model)
+    numbers, lines = describe_surprise(found, source.name, frame_beats, dataset, test)
+    make_folder(folder)
+    piece = Piece(found.roll, frame_beats, given.bpm, given.metre, given.key, title=source.name)
+    write_surprise(stem, found, piece, lines)
+    page = write_index(folder, f"Samples from {path.name}", folder)
+    return numbers, [*lines, f"{stem}-frames.csv, {stem}-notes.csv, {stem}.png", f"look  {page}"]
+
+
+def training_corpus(path: Path, model: PianoLSTM) -> Corpus | None:
+    """Return the training data of a model; None if they are not present."""
     try:
         corpus = load_if_present(training_data(path, model.metadata, {}))
     except InputError:
         return None
     if corpus is None or corpus.fingerprint != model.metadata["fingerprint"]:
         return None
-    return window_hashes(corpus.splits["train"])
+    return corpus
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from data import RollDataset, load, read_like, training_data
-from generate import check_settings, plan_piece, read_given
+from generate import check_settings, measure_surprise, plan_piece, read_given
 from model import PianoLSTM, adapt, build_model
 from pianolstm import checkpoint
 from pianolstm.checkpoint import Metadata
@@ -32,7 +32,7 @@ from pianolstm.inputs.folders import content_hash
 from pianolstm.inputs.metres import count_metres
 from pianolstm.inputs.midi_folder import find_midi_files
 from pianolstm.metrics.baselines import Baselines
-from pianolstm.metrics.copying import window_hashes
+from pianolstm.metrics.copying import KnownPieces
 from pianolstm.metrics.form import loop_bounds
 from pianolstm.outputs.events import epoch_log, load_summary_writer
 from pianolstm.outputs.inspection import inspect_splits, inspection_text
@@ -49,6 +49,7 @@ from settings import (
     ModelSettings,
     PlaySettings,
     RunSettings,
+    SampleSettings,
     Settings,
     fine_tuning,
     with_preset,
@@ -103,6 +104,12 @@ def parse_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]
     )
     parser.add_argument("--json", action="store_true", help="with --evaluate: print JSON")
     parser.add_argument(
+        "--surprise",
+        metavar="FILE",
+        help="with --evaluate: measure also how surprising the model finds this MIDI, MusicXML or"
+        " ABC file; see generate.py --surprise",
+    )
+    parser.add_argument(
         "--preset",
         choices=tuple(PRESETS),
         help="recipe whose values replace the defaults below; settings.py explains them",
@@ -111,8 +118,9 @@ def parse_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]
     flags = parser.parse_args(argv)
     if flags.resume is not None and flags.evaluate is not None:
         parser.error("--resume, --evaluate: give only one of them")
-    if flags.json and flags.evaluate is None:
-        parser.error("--json: only with --evaluate")
+    for name in ("json", "surprise"):
+        if getattr(flags, name) and flags.evaluate is None:
+            parser.error(f"--{name}: only with --evaluate")
     if flags.preset is not None and (flags.resume, flags.evaluate) != (None, None):
         parser.error("--preset: not with --resume or --evaluate; a run has its own settings")
     if flags.preset is not None and "init_from" in flags:
@@ -350,7 +358,7 @@ def finish_run(
     for remark in plan.remarks:
         print(remark, file=sys.stderr)
     pieces = plan.sample(model, settings.sample, seed, threads=settings.machine.threads)
-    known = window_hashes(datasets["train"].rolls)
+    known = KnownPieces(datasets["train"].rolls)
     origin = Origin(
         trainer.weights_path, model.metadata, seed, asdict(settings.sample), known=known
     )
@@ -506,10 +514,12 @@ def evaluate_files(flags: argparse.Namespace, parser: Parser) -> int:
         if corpus.fingerprint == model.metadata["fingerprint"]:
             names.append("init_from")  # NLLs on these data
         results |= {name: kept[name] for name in names if name in kept}
-    if flags.json:
-        print(json.dumps(results, indent=2))
-    else:
-        print(results_table(results, corpus.name, corpus.published)[0])
+    table = results_table(results, corpus.name, corpus.published)[0]
+    if flags.surprise is not None:
+        play = PlaySettings(surprise=flags.surprise)
+        results["surprise"], lines = measure_surprise(path, model, SampleSettings(), play)
+        table = "\n".join([table, "", *lines])
+    print(json.dumps(results, indent=2) if flags.json else table)
     return 0
 
 

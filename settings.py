@@ -320,6 +320,34 @@ class PlaySettings(SettingsGroup):
     melody_over: str | None = setting(
         None, "MIDI, MusicXML or ABC file to generate a melody over; all its notes are kept"
     )
+    chords: str | None = setting(
+        None,
+        "chords to play, and to generate a melody over: 'C | Am F | G7 | C', with bars between |,"
+        " or a text file of them",
+    )
+    infill: str | None = setting(
+        None,
+        "MIDI, MusicXML or ABC file whose bars --from_bar to --to_bar are composed anew, so that"
+        " they lead into what follows",
+    )
+    from_bar: int | None = setting(
+        None, "first bar to compose anew, for --infill; an upbeat is no bar", at_least=1,
+        at_most=9_000,
+    )  # fmt: skip
+    to_bar: int | None = setting(
+        None, "last bar to compose anew; default: --from_bar", at_least=1, at_most=9_000
+    )
+    particles: int = setting(
+        64,
+        "continuations that compete to fill the bars of --infill; 1 = a plain continuation",
+        at_least=1,
+        at_most=4096,
+    )
+    surprise: str | None = setting(
+        None,
+        "write no samples, but how surprising the model finds each note of this MIDI, MusicXML or"
+        " ABC file: tables, a picture, and its place among the test pieces",
+    )
     evaluate_samples: int = setting(
         0,
         "write no samples, but compare this many with the test split, piece lengths alike; 200 are"

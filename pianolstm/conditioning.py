@@ -96,6 +96,31 @@ def first_beats(notes: Sequence[Note], beats: float) -> tuple[Note, ...]:
     return tuple(note._replace(end=min(note.end, beats)) for note in notes if note.start < beats)
 
 
+class CutOut(NamedTuple):
+    """What is left of notes around a gap."""
+
+    notes: tuple[Note, ...]
+    removed: int  # notes that were in the gap alone
+    shortened: int  # notes that reached into it
+
+
+def cut_out(notes: Sequence[Note], start: float, end: float) -> CutOut:
+    """Return notes without what sounds in a gap, in beats.
+
+    A note that sounds before and after it becomes two.
+    """
+    kept: list[Note] = []
+    removed = shortened = 0
+    for note in notes:
+        inside = min(note.end, end) - max(note.start, start) > 1e-6
+        parts = [note._replace(end=min(note.end, start)), note._replace(start=max(note.start, end))]
+        parts = [part for part in parts if part.end - part.start > 1e-6] if inside else [note]
+        kept += parts
+        removed += not parts
+        shortened += inside and bool(parts)
+    return CutOut(tuple(sorted(kept)), removed, shortened)
+
+
 def top_line(notes: Sequence[Note]) -> tuple[Note, ...]:
     """Return the melody: the notes that have no higher note above them for most of their length."""
     starts, ends = (np.array([note[i] for note in notes]) for i in (0, 1))

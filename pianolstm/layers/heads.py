@@ -10,9 +10,9 @@ higher-order Boltzmann machines").
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,18 @@ class Head(nn.Module):
         """
         raise NotImplementedError
 
+    def note_nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
+        """Return the NLL of each note, and of all that is silent, in nats, (F, P + 1).
+
+        Column 0 is of silence and 1..P are of the pitches, 0 where a pitch does not sound. A row
+        sums to the frame's NLL.
+
+        Args:
+            hidden: (F, H).
+            frames: (F, P) of 0 and 1.
+        """
+        raise NotImplementedError
+
     def sampler(self, params: SamplingParams = MODEL_DISTRIBUTION) -> Sampler:
         """Return a function that samples frames with the current weights."""
         raise NotImplementedError
@@ -73,6 +85,18 @@ class Head(nn.Module):
     ) -> Tensor:
         """Sample a frame for each row, as a `Sampler` does."""
         return self.sampler(params)(hidden, uniforms, allowed)
+
+
+class FrameModel(Protocol):
+    """A model with a head, such as a `PianoLSTM`: it reads frames, its head predicts the next."""
+
+    head: Head
+
+    def __call__(self, frames: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Read frames, (B, T, P), after `state`; return vectors, (B, T, H), and the new state."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the weights."""
 
 
 class BernoulliHead(Head):
@@ -96,6 +120,12 @@ class BernoulliHead(Head):
         return functional.binary_cross_entropy_with_logits(logits, frames, reduction="none").sum(
             dim=-1
         )
+
+    def note_nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
+        """Return the NLL of each note; column 0 sums those of the silent pitches: (F, P + 1)."""
+        logits = self.logits(hidden)
+        nll = functional.binary_cross_entropy_with_logits(logits, frames, reduction="none")
+        return torch.cat([(nll * (1 - frames)).sum(dim=1, keepdim=True), nll * frames], dim=1)
 
     def sampler(self, params: SamplingParams = MODEL_DISTRIBUTION) -> Sampler:
         """Return a function that samples frames; `chord_temperature` is not used."""
@@ -171,6 +201,19 @@ class ChordHead(Head):
             40 (C4)    44         {G4, E4}
              0 (stop)  40         {G4, E4, C4}
         """
+        frame, _, nll = self._choice_nll(hidden, frames)
+        return nll.new_zeros(len(frames)).index_add(0, frame, nll)
+
+    def note_nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
+        """Return the NLL of each choice, (F, P + 1): a note's given those above it.
+
+        Column 0 is of "stop", given all notes of the frame.
+        """
+        frame, choice, nll = self._choice_nll(hidden, frames)
+        return nll.new_zeros(len(frames), frames.shape[1] + 1).index_put((frame, choice), nll)
+
+    def _choice_nll(self, hidden: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the frame, the class and the NLL of each choice of frames, (S,) each."""
         pitches = frames.shape[1]
         first = pitches + 1  # the previous class of a frame's first choice: above all others
         with_stop = functional.pad(frames, (1, 0), value=1.0)  # (F, P + 1): stop ends every chain
@@ -186,7 +229,7 @@ class ChordHead(Head):
         chosen = frames.index_select(0, frame) * above
         logits = _choice_logits(weights, indices, base, gates, chosen, previous)
         nll = functional.cross_entropy(logits, choice, reduction="none")  # (S,)
-        return nll.new_zeros(len(frames)).index_add(0, frame, nll)
+        return frame, choice, nll
 
     def sampler(self, params: SamplingParams = MODEL_DISTRIBUTION) -> Sampler:
         """Return a function that samples frames, in one step per note of the fullest frame."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pretty_midi
 
-from pianolstm.metrics.copying import copied_share
+from pianolstm.metrics.copying import KnownPieces, copied_share
 from pianolstm.metrics.pieces import packed_windows, silent_share
 from pianolstm.midi import roll_to_notes
 from pianolstm.rolls import LOWEST_PITCH
@@ -27,6 +27,9 @@ class Diagnostics:
     silent_share: float  # share of frames; NaN without frames
     longest_hold: int  # frames; longest run of equal frames that are not silent; 0 for silence
     copied_share: float  # share of 32-frame windows; NaN if unknown or without a window
+    copied_frames: int | None = None  # longest passage in the training set; None if unknown
+    copied_piece: int | None = None  # the training piece it is from, the first is 0
+    copied_semitones: int | None = None  # by which it is transposed
 
     def warnings(self) -> list[str]:
         """Return one line for each limit that the sample exceeds, with settings to try."""
@@ -43,8 +46,8 @@ class Diagnostics:
             )
         if self.copied_share > _MAX_COPIED_SHARE:
             lines.append(
-                f"copied: {self.copied_share:.0%} of it is in the training set, note for note; try"
-                " another --seed, a higher --temperature or another primer"
+                f"copied: {self.copied_share:.0%} of it is in the training set, in the same key or"
+                " another; try another --seed, a higher --temperature or another primer"
             )
         return lines
 
@@ -58,16 +61,23 @@ class Diagnostics:
         parts.append(f"longest hold {self.longest_hold} frames")
         if not math.isnan(self.copied_share):
             parts.append(f"copied {self.copied_share:.0%}")
+        if self.copied_frames is not None:
+            parts.append(f"longest copy {self.copied_frames} frames")
+            if self.copied_piece is not None:
+                moved = self.copied_semitones
+                key = f", {moved:+d} semitones" if moved else ""
+                parts[-1] += f" (training piece {self.copied_piece}{key})"
         return ", ".join(parts)
 
 
-def diagnose(roll: np.ndarray, known: np.ndarray | None = None) -> Diagnostics:
+def diagnose(roll: np.ndarray, known: KnownPieces | None = None) -> Diagnostics:
     """Return the diagnostics of one sample.
 
     Args:
         roll: (T, 88) bool.
-        known: `copying.window_hashes` of the training split; None if it is not available.
+        known: the training split; None if it is not available.
     """
+    passage = None if known is None else known.longest_passage(roll)
     pitches = np.flatnonzero(roll.any(axis=0))
     return Diagnostics(
         notes=len(list(roll_to_notes(roll))),
@@ -75,7 +85,10 @@ def diagnose(roll: np.ndarray, known: np.ndarray | None = None) -> Diagnostics:
         highest=int(pitches[-1]) + LOWEST_PITCH if len(pitches) else None,
         silent_share=silent_share(roll),
         longest_hold=longest_hold(roll),
-        copied_share=np.nan if known is None else copied_share([roll], known),
+        copied_share=np.nan if known is None else copied_share([roll], known.hashes),
+        copied_frames=None if known is None else passage.frames if passage else 0,
+        copied_piece=passage.piece if passage else None,
+        copied_semitones=passage.semitones if passage else None,
     )
 
 

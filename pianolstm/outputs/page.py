@@ -5,15 +5,17 @@ are part of it, and all links are relative. Rolls are SVG; a playhead follows th
 the HTML Standard on media elements; WAI-ARIA 1.2 on sliders.
 """
 
+import dataclasses
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pretty_midi
 
 from pianolstm.files import atomic_write
@@ -23,6 +25,7 @@ from pianolstm.rolls import LOWEST_PITCH, PITCHES
 
 _MARGIN = 2  # semitones shown above the highest note and below the lowest
 _NOTE_GAP = 0.06  # beats
+_LEVELS = (0.1, 0.7, 1.6, 3.0)  # nats between the colours: probability 0.9, 0.5, 0.2, 0.05
 _BLACK_KEYS = (1, 3, 6, 8, 10)  # pitch classes
 
 
@@ -37,6 +40,8 @@ class Sample:
     warnings: tuple[str, ...] = ()
     facts: tuple[str, ...] = ()  # what is to be known before it is played: key, metre, tempo ...
     score: str | None = None  # path of the engraved score, an .svg, if there is one
+    nats: np.ndarray | None = None  # (T, 88), surprise of each note, which colours the roll
+    text: tuple[str, ...] = ()  # lines below the title
 
     @property
     def seconds(self) -> float:
@@ -113,6 +118,7 @@ def _sample_html(sample: Sample, element_id: str) -> str:
         f'<section class="sample" aria-labelledby="{element_id}">\n'
         f'<h2 id="{element_id}">{title}</h2>'
     ]
+    lines += [f"<p>{escape(line)}</p>" for line in sample.text]
     facts = [*sample.facts, _format_time(sample.seconds)]
     items = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
     lines.append(f'<ul class="facts" aria-label="About {title}">{items}</ul>')
@@ -178,7 +184,7 @@ def _roll_svg(sample: Sample, low: int, high: int, title_id: str) -> str:
     notes = "".join(
         f'<rect x="{_number(note.start)}" y="{high - note.pitch}"'
         f' width="{_number(note.end - note.start - _gap(note))}" height="1"{kind}/>\n'
-        for kind, group in (("", generated_notes(piece)), (' class="given"', piece.given))
+        for kind, group in _groups(sample, piece)
         for note in group
     )
     return f"""\
@@ -189,6 +195,21 @@ preserveAspectRatio="none">
 <path class="octaves" d="{"".join(f"M0 {y}h{beats}" for y in octaves)}"/>
 <path class="bar-lines" d="{"".join(f"M{x} 0v{len(pitches)}" for x in bars)}"/>
 {notes}{playhead if sample.audio else ""}</svg>"""
+
+
+def _groups(sample: Sample, piece: Piece) -> Iterator[tuple[str, Iterable[Note]]]:
+    """Yield the class attribute and the notes of each colour of a roll.
+
+    With surprises, the frames of a note that have one colour are a rectangle.
+    """
+    if sample.nats is None:
+        yield "", generated_notes(piece)
+        yield ' class="given"', piece.given
+        return
+    levels = np.digitize(sample.nats, _LEVELS)
+    for level in range(len(_LEVELS) + 1):
+        part = dataclasses.replace(piece, roll=piece.roll & (levels == level))
+        yield f' class="surprise-{level}"', generated_notes(part)
 
 
 def _gap(note: Note) -> float:

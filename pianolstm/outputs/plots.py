@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import pretty_midi
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from pianolstm.files import atomic_write
 from pianolstm.metrics.pieces import METRICS
+from pianolstm.metrics.surprise import Surprise
 from pianolstm.parts import complete, generated_notes
 from pianolstm.piece import Metre, Note, Piece
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
@@ -36,6 +39,7 @@ _NOTE_GAP = 0.06  # beats
 _PANELS_PER_ROW = 4
 _SHOWN_BEATS = 128  # of the piece in the picture of a data set
 _MIN_NLL = 1e-3  # nats; smaller values are drawn here, since a logarithmic axis has no 0
+_FULL_SURPRISE = 6.0  # nats of the last colour
 _MIN_DIFFERENCE = 1e-9  # full scale of a plot of differences, at least
 
 
@@ -167,6 +171,45 @@ def plot_piece(piece: Piece, title: str = "") -> Figure:
     if piece.given:
         handles = [Patch(color=_ORANGE, label="given"), Patch(color=_BLUE, label="generated")]
         figure.legend(handles=handles, loc="upper right", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def plot_surprise(found: Surprise, piece: Piece) -> Figure:
+    """Return a figure of a piece coloured by surprise, above the NLL of each frame.
+
+    Args:
+        found: the surprise of the piece, (T, 88).
+        piece: the same roll with its metre and title.
+    """
+    piece = complete(piece)
+    metre, beats = piece.metre or Metre(), max(piece.beats, piece.frame_beats)
+    colors = LinearSegmentedColormap.from_list("surprise", ("#b9cbd9", _BLUE, _ORANGE, _RED))
+    notes = [
+        (
+            Note(t * piece.frame_beats, (t + 1) * piece.frame_beats, column + LOWEST_PITCH),
+            to_hex(colors(float(found.notes[t, column]) / _FULL_SURPRISE)),
+        )
+        for t, column in zip(*(axis.tolist() for axis in found.roll.nonzero()), strict=True)
+    ]
+    pitches = [note.pitch for note, _ in notes] or [60, 72]
+    low, high = min(pitches) - 2, max(pitches) + 2
+    figure = Figure(figsize=(min(max(12, 0.18 * beats), 60), 5.5), layout="constrained")
+    above, below = figure.subplots(2, height_ratios=(3, 1), sharex=True)
+    above.set(title=piece.title, xlim=(0, beats), ylim=(low - 0.5, high + 0.5), ylabel="pitch")
+    _plot_row(above, notes, (0, beats))
+    bars = np.arange(metre.upbeat, beats - 1e-6, metre.bar_beats)
+    above.vlines(bars, low - 0.5, high + 0.5, color=_BAR_LINE, linewidth=0.8, zorder=1)
+    ticks = [pitch for pitch in range(low, high + 1) if pitch % 12 == 0] or [min(pitches)]
+    above.set_yticks(ticks, [pretty_midi.note_number_to_name(pitch) for pitch in ticks])
+    scale = ScalarMappable(Normalize(0, _FULL_SURPRISE), colors)
+    figure.colorbar(scale, ax=above, extend="max", label="nats of each note", pad=0.01)
+    edges = np.arange(len(found.roll) + 1) * piece.frame_beats
+    below.stairs(found.frames, edges, fill=True, color=_GRAY)
+    below.set(xlabel=f"bar ({metre})", ylabel="nats of\neach frame", ylim=(0, None))
+    step = max(1, len(bars) // 32)
+    below.set_xticks(bars[::step], [str(i + 1) for i in range(len(bars))][::step], ha="left")
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from pianolstm.files import InputError, atomic_write, read_json, write_json
+from pianolstm.metrics.copying import KnownPieces
 from pianolstm.metrics.diagnostics import Diagnostics, diagnose
 from pianolstm.midi import parse_program, piece_to_midi, roll_to_notes
 from pianolstm.outputs.audio import write_wav
@@ -35,9 +36,13 @@ from pianolstm.outputs.plots import plot_piece
 from pianolstm.parts import complete, whole_roll
 from pianolstm.piece import Metre, Note, Piece, parse_metre
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
-from pianolstm.tonality import parse_key, transpose
+from pianolstm.tonality import parse_key
 
 FORMATS = ("mid", "wav", "png", "musicxml", "svg")
+
+_GIVEN = (  # settings that name music
+    "harmonize", "melody_over", "continue_from", "primer_midi", "primer_notes", "chords", "infill",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Origin:
     settings: Mapping[str, Any]  # of the sampling; `bpm`, `velocity`, `program` define the MIDI
     formats: Sequence[str] = FORMATS
     soundfont: Path | None = None
-    known: np.ndarray | None = None  # `window_hashes` of the training split, if available
+    known: KnownPieces | None = None  # the training split, if available
 
     suffix: str = ""  # of the stems: "", "-v2", "-v3" ...
 
@@ -105,12 +110,8 @@ def write_samples(pieces: Sequence[Piece], folder: Path, origin: Origin) -> list
     all_diagnostics = []
     sha256 = _sha256(origin.weights)
     for index, piece in enumerate(map(complete, pieces), start=1):
-        stem, roll = origin.stem(folder, index), whole_roll(piece)
-        # The training pieces are at the model's pitch, so copies are looked for there.
-        diagnostics = dataclasses.replace(
-            diagnose(roll),
-            copied_share=diagnose(transpose(roll, -piece.shift), origin.known).copied_share,
-        )
+        stem = origin.stem(folder, index)
+        diagnostics = diagnose(whole_roll(piece), origin.known)
         formats = _write_formats(stem, piece, index, origin)
         notes = roll_to_notes(piece.roll)
         metre, key = piece.metre or Metre(), piece.key
@@ -194,6 +195,8 @@ def write_index(
 ) -> Path:
     """Write index.html with every sample of a folder, sorted by seed and number.
 
+    Below them are the pieces of the user's of which the surprise was measured.
+
     Args:
         folder: the folder of the page.
         title: heading of the page.
@@ -210,6 +213,7 @@ def write_index(
     """
     records = sorted(samples.glob("sample-*.json"), key=_numbers)
     shown = [_read_sample(path, folder) for path in records]
+    shown += [_read_surprise(path, folder) for path in sorted(samples.glob("surprise-*.json"))]
     path = folder / "index.html"
     write_page(
         path, title=title, samples=shown, numbers=numbers, picture=picture, settings=settings
@@ -257,6 +261,34 @@ def _read_sample(path: Path, folder: Path) -> Sample:
         raise InputError(f"{path}: not the record of a sample ({error!r}); remove it") from None
 
 
+def _read_surprise(path: Path, folder: Path) -> Sample:
+    """Return a measured piece for the page in `folder` from its .json.
+
+    Raises:
+        InputError: the file is damaged, or another program's.
+    """
+    record = read_json(path)
+    try:
+        nats = np.full((record["frames"], PITCHES), np.nan)
+        for pitch, frame, value in record["cells"]:
+            nats[frame, pitch - LOWEST_PITCH] = value
+        metre = parse_metre(record["metre"])._replace(upbeat=record["upbeat"])
+        stem = path.relative_to(folder).as_posix().removesuffix(".json")
+        return Sample(
+            title=f"Surprise in {record['title']}",
+            piece=Piece(~np.isnan(nats), record["frame_beats"], record["bpm"], metre),
+            audio=None,
+            files=tuple(stem + end for end in (".png", "-frames.csv", "-notes.csv", ".json")),
+            nats=np.nan_to_num(nats),
+            text=(
+                *record["text"],
+                "From blue to red: notes of probability 0.9 and more, 0.5, 0.2, 0.05, and less.",
+            ),
+        )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InputError(f"{path}: not the record of a piece ({error!r}); remove it") from None
+
+
 def _facts(piece: Piece, settings: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is to be known of a sample before it is played."""
     piece = complete(piece)
@@ -271,7 +303,7 @@ def _facts(piece: Piece, settings: Mapping[str, Any]) -> Iterator[str]:
     for name in ("temperature", "chord_temperature"):
         if settings.get(name) is not None:
             yield f"{name.replace('_', ' ')} {settings[name]:g}"
-    for name in ("harmonize", "melody_over", "continue_from", "primer_midi", "primer_notes"):
+    for name in _GIVEN:
         if settings.get(name) is not None:
             words = {"harmonize": "chords for", "melody_over": "melody over"}
             words |= {"continue_from": "continues", "primer_midi": "starts from"}
