@@ -8,7 +8,7 @@ from torch import Tensor
 
 import reference
 from helpers import random_frames
-from pianolstm.layers.relative_pitch import OCTAVE, RelativePitch, outer_pitches, to_relative
+from pianolstm.layers.relative_pitch import _REACH, RelativePitch, outer_pitches, to_relative
 
 PITCHES = 6
 
@@ -102,9 +102,9 @@ def test_outer_logits_are_indexed_by_interval_from_the_highest_and_the_lowest_no
 
 
 def test_near_logits_are_summed_over_all_notes_of_the_frame() -> None:
-    weights = torch.zeros(2 * OCTAVE + 1, 1)
+    weights = torch.zeros(2 * _REACH + 1, 1)
     # From a pitch: the same note, the note one below, the note two above.
-    weights[OCTAVE], weights[OCTAVE - 1], weights[OCTAVE + 2] = 1, 10, 100
+    weights[_REACH], weights[_REACH - 1], weights[_REACH + 2] = 1, 10, 100
     assert logits_of([0, 1, 3], [], [5], near_proj=weights) == [
         [1, 111, 10, 1, 10, 0],
         [0, 0, 0, 0, 0, 0],
