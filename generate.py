@@ -517,7 +517,10 @@ def plan_infill(plan: Plan, given: "Given", heard: np.ndarray, play: PlaySetting
     if end_frame == start_frame:
         raise InputError(f"--from_bar {first}: shorter than one of the model's frames")
     cut = cut_out(piece.given, start, end)
-    remarks = [f"{given.flag}: {cut.removed} notes of bars {first} to {last} are composed anew"]
+    remarks = [
+        f"{given.flag}: {cut.removed} notes of bars {first} to {last} (beats {start:g} to {end:g} of"
+        f" {metre}) are composed anew"
+    ]
     if cut.shortened:
         remarks[0] += f"; {cut.shortened} that reach into them are shortened"
     if plan.piece.metre is None:

@@ -9,11 +9,14 @@ by `--infill`, by a plain continuation, and by the piece itself.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data import load, training_data
 from generate import sample_rolls

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from helpers import roll_from
-from pianolstm.metrics.copying import window_hashes
+from pianolstm.metrics.copying import KnownPieces
 from pianolstm.metrics.diagnostics import diagnose
 
 TRAIN_PIECE = np.random.default_rng(3).random((132, 88)) < 0.05
 NEW_PIECE = np.random.default_rng(4).random((132, 88)) < 0.05
-KNOWN = window_hashes([TRAIN_PIECE])
+KNOWN = KnownPieces([TRAIN_PIECE])
 ARPEGGIO = [{60 + t % 3} for t in range(20)]
 
 
