@@ -365,7 +365,8 @@ def _signature(key: Key | None) -> int:
     if key is None:
         return 0
     major = (key.tonic + 3 * key.minor) % 12  # the tonic of the relative major
-    return (major * 7 + 5) % 12 - 5
+    sharps = (major * 7 + 5) % 12 - 5
+    return -6 if sharps == 6 and key.minor else sharps  # E-flat minor, but F-sharp major
 
 
 def spell(pitch: int, key: Key | None) -> tuple[str, int, int]:

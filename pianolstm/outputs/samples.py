@@ -247,7 +247,7 @@ def _read_sample(path: Path, folder: Path) -> Sample:
         return Sample(
             title=title + (f", version {version[1]}" if version else ""),
             piece=piece,
-            facts=tuple(_facts(piece, settings)),
+            facts=(*_facts(piece, settings), f"trained on {record['trained_on']['dataset']}"),
             audio=f"{stem}wav" if "wav" in record["formats"] else None,
             score=f"{stem}svg" if "svg" in record["formats"] else None,
             files=tuple(files),
