@@ -355,6 +355,15 @@ def test_a_wanted_key_that_no_sample_has_is_said() -> None:
     assert piece.key.minor == mode
 
 
+def test_models_of_other_data_reach_the_wanted_key_too_or_say_so() -> None:
+    model = sampling_model(density=0.1)
+    model.metadata["dataset"] = "mine"
+    for key in ("Am", "D"):
+        for piece in sample(model, 1, num_samples=3, beats=16.0, key=key):
+            assert piece.key == estimate_key(piece.roll)
+            assert str(piece.key) == key or "its relative" in piece.remarks[0]
+
+
 def test_a_continued_sample_stays_in_its_key_with_or_without_the_flag(tmp_path: Path) -> None:
     model = PianoLSTM.load(PRETRAINED / "jsb.safetensors")
     path = write_melody(tmp_path / "a.mid", line(scale_in(Key(2, False)), 480), key="D")
@@ -439,6 +448,15 @@ def test_an_abc_tune_is_read_as_it_sounds(tmp_path: Path) -> None:
     assert [note.start for note in music.notes[:4]] == [0, 0.5, 1.5, 2]
     assert len(music.notes) == 22, "the repeat is played"
     assert (music.bpm, music.metre, music.key) == (108, Metre(6, 8, 0.5), Key(7, False))
+
+
+def test_of_a_book_of_tunes_the_first_is_taken_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.abc"
+    path.write_text(f"{ABC}\n{ABC.replace('X:1', 'X:2')}")
+    assert len(play(continue_from=str(path)).given) == 22
+    assert "a file of 2 pieces; only the first is used" in capsys.readouterr().err
 
 
 def test_musicxml_is_read_with_ties_upbeat_tempo_and_key(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ that the length of a piece does not matter to the RAM needed.
 """
 
 import io
+import math
 import struct
 import wave
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +30,7 @@ _TAIL_SECONDS = 3.0  # after the last note, at most
 _FADE = SAMPLE_RATE // 2  # samples at the end of the tail
 _SILENCE = 1e-3  # of full scale; the tail ends where the audio stays below
 _RING_SECONDS = 1.5  # for which the last chord sounds on, if its sound decays by itself
+_LONGEST_NOTE = 15.0  # seconds; longer ones have died away, or get a new breath or bow
 _DECAYING = {*range(16), *range(24, 40), 45, 46, 47, *range(104, 108)}  # piano, guitar, harp ...
 _RELEASE_SECONDS = 0.08  # of the built-in string
 _STRING_GAIN = 0.12  # of one note of the built-in string at velocity 127
@@ -189,16 +191,22 @@ def _mix(
 def _excerpt(
     midi: pretty_midi.PrettyMIDI, start: float, end: float, seconds: float
 ) -> pretty_midi.PrettyMIDI:
-    """Return the notes that begin in a span of time, and time for them to fade after the last."""
+    """Return the notes that begin in a span of time, and time for them to fade after the last.
+
+    Notes are at most `_LONGEST_NOTE` long, so that a pedal point takes no more RAM than others.
+    """
     excerpt = pretty_midi.PrettyMIDI(resolution=960)
     for track in midi.instruments:
-        ring = _RING_SECONDS if track.program in _DECAYING and not track.is_drum else 0.0
+        decays = track.program in _DECAYING and not track.is_drum
         copy = pretty_midi.Instrument(track.program, track.is_drum)
         for note in track.notes:
-            if start <= note.start < end:
-                stop = note.end + (ring if note.end >= seconds - 1e-3 else 0.0)
-                times = note.start - start, stop - start
-                copy.notes.append(pretty_midi.Note(note.velocity, note.pitch, *times))
+            stop = note.end + (_RING_SECONDS if decays and note.end >= seconds - 1e-3 else 0.0)
+            strokes = 1 if decays else max(1, math.ceil((stop - note.start) / _LONGEST_NOTE))
+            for stroke in range(strokes):
+                begin = note.start + stroke * _LONGEST_NOTE
+                if start <= begin < end:
+                    times = begin - start, min(stop, begin + _LONGEST_NOTE) - start
+                    copy.notes.append(pretty_midi.Note(note.velocity, note.pitch, *times))
         if copy.notes:
             # A pedal that is up already: an event that makes the file last until all is silent.
             last = max(note.end for note in copy.notes) + _TAIL_SECONDS

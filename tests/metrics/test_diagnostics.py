@@ -59,4 +59,4 @@ def test_the_summary_is_one_line_and_omits_what_is_unknown() -> None:
         "3 notes, C4 to G5, silence 50%, longest hold 1 frames"
     )
     assert diagnose(roll_from(set())).summary() == "0 notes, silence 100%, longest hold 0 frames"
-    assert diagnose(TRAIN_PIECE, KNOWN).summary().endswith("copied 100%")
+    assert diagnose(TRAIN_PIECE, KNOWN).summary().split(", ")[4] == "copied 100%"

@@ -94,10 +94,14 @@ def test_exact_repeats_are_windows_equal_to_an_earlier_one() -> None:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_metrics_of_silence_are_nan_except_pitch_count_and_silence(name: str) -> None:
+def test_metrics_of_silence_are_nan_but_for_those_that_are_counts(name: str) -> None:
     for frames, silence in ((80, 1), (1, 1), (0, np.nan)):
         value = METRICS[name](np.zeros((frames, 88), dtype=bool), 0.5)
-        expected = {"pitch count": 0, "silence": silence}.get(name, np.nan)
+        known = {"pitch count": 0, "silence": silence, "length": frames, "longest held pitch": 0}
+        known["longest loop"] = 0 if frames else np.nan
+        if name.startswith("repeats after"):
+            known[name] = 0 if frames > int(name.split()[2]) else np.nan
+        expected = known.get(name, np.nan)
         np.testing.assert_array_equal(value, np.full(len(value), expected))
 
 

@@ -150,6 +150,16 @@ def test_a_note_across_parts_sounds_as_it_does_within_one(
 
 
 @needs_renderer
+def test_a_long_note_sounds_to_its_end_where_the_instrument_sustains(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(audio, "_LONGEST_NOTE", 0.5)
+    organ = synthesize(midi_of(roll_from(*[{60}] * 8), program=19), 2.0, BANK)
+    quarters = [loudness(organ[i * RATE // 2 : (i + 1) * RATE // 2]) for i in range(4)]
+    assert min(quarters) > 0.5 * max(quarters)
+
+
+@needs_renderer
 def test_each_instrument_has_its_own_spectrum() -> None:
     centroids = []
     for program in (0, 40, 73):  # piano, violin, flute
