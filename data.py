@@ -107,8 +107,8 @@ def load_path(
     """Read a file or folder. A benchmark set is recognised by its frames, under any name.
 
     Args:
-        path: a pickle, .mat, .npz, or a folder of MIDI files.
-        frame_beats: length of a frame in beats, for MIDI.
+        path: a file or folder of any form that `pianolstm.inputs.formats` reads.
+        frame_beats: length of a frame in beats, for MIDI files and scores.
         max_minutes: longer MIDI files are left out; None = the default of --max_minutes.
         reading: the settings of READING; their defaults are those of DataSettings. A frame of
             `frame_seconds` is as long as at 120 beats per minute.

@@ -24,14 +24,17 @@ from pianolstm.rolls import PITCHES
 class DataSettings(SettingsGroup):
     """Data: which piano-rolls to train on."""
 
-    # The benchmark of Boulanger-Lewandowski et al. (2012), and Bach chorales that music21 carries.
+    # The benchmark of Boulanger-Lewandowski et al. (2012), one set of it at sixteenth notes, and
+    # the chorales that music21 carries.
     dataset: str = setting(
         "nottingham",
         "named data set to train on, read from --data_dir or downloaded into it",
-        choices=("nottingham", "jsb", "musedata", "piano_midi", "chorales"),
+        choices=("nottingham", "jsb", "musedata", "piano_midi", "jsb16", "chorales"),
     )
     data: str | None = setting(
-        None, "your own data instead: a pickle, .mat or .npz file, or a folder of MIDI files"
+        None,
+        "your own data instead: a folder of MIDI files or scores, or a file of piano-rolls (pickle,"
+        " JSON, .npy, .npz, .mat), or a .zip of these",
     )
     data_dir: str = setting(
         lambda: os.environ.get("PIANO_DATA_DIR") or "datasets",

@@ -229,6 +229,26 @@ def plan_transposition(
     return Transposition(nearest_shift(found.tonic, result.tonic), to_model, result)
 
 
+def cadence(*, minor: bool, frame_beats: float, octave: int) -> np.ndarray:
+    """Return a cadence in C, I IV V I of two beats each, to put a model into a mode.
+
+    Args:
+        minor: the mode.
+        frame_beats: length of a frame in beats.
+        octave: semitones to transpose it by.
+
+    Returns:
+        (T, 88) bool.
+    """
+    third, sixth = (51, 56) if minor else (52, 57)
+    tonic = (48, third, 55, 72)
+    chords = ((*tonic[:3], third + 24), (48, 53, sixth, 77), (47, 50, 55, 74), tonic)
+    roll = np.zeros((len(chords), PITCHES), dtype=bool)
+    for row, chord in zip(roll, chords, strict=True):
+        row[np.array(chord) - LOWEST_PITCH + octave] = True
+    return roll.repeat(max(1, round(2 / frame_beats)), axis=0)
+
+
 # ---- sampling a frame ----------------------------------------------------------------------------
 
 

@@ -114,8 +114,8 @@ def tiny_pickle(tiny_pieces: dict[str, Pieces]) -> bytes:
 def tiny_set(monkeypatch: pytest.MonkeyPatch, tiny_splits: Splits, tiny_mat: bytes) -> NamedSet:
     """Replace the named sets by one of seven pieces, under the name of Nottingham."""
     named_set = NamedSet(
-        mat="Tiny_Set.mat",
-        mat_sha256=hashlib.sha256(tiny_mat).hexdigest(),
+        file="Tiny_Set.mat",
+        sha256=hashlib.sha256(tiny_mat).hexdigest(),
         pickle="Tiny Set.pickle",
         frame_beats=0.75,
         fingerprint=fingerprint(tiny_splits),

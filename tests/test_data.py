@@ -40,20 +40,20 @@ from settings import DataSettings
 def test_a_named_set_is_read_from_its_folder_without_a_download(
     tmp_path: Path, tiny_set: NamedSet, tiny_splits: Splits, tiny_mat: bytes
 ) -> None:
-    (tmp_path / tiny_set.mat).write_bytes(tiny_mat)
+    (tmp_path / tiny_set.file).write_bytes(tiny_mat)
     corpus = load(data_settings(tmp_path), named=True)
     assert_same(corpus.splits, tiny_splits)
     assert (corpus.name, corpus.fingerprint) == ("nottingham", tiny_set.fingerprint)
     assert corpus.frame_beats == 0.75  # the set's own, not the flag's
     assert (corpus.published, corpus.remarks) == ((("a paper", 3.5),), ())
-    assert names_in(tmp_path) == [tiny_set.mat]
+    assert names_in(tmp_path) == [tiny_set.file]
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_a_file_under_the_name_of_a_set_is_refused_if_damaged_or_of_other_frames(
     tmp_path: Path, tiny_set: NamedSet, tiny_mat: bytes, other_splits: Splits, named: bool
 ) -> None:
-    path = tmp_path / tiny_set.mat
+    path = tmp_path / tiny_set.file
     path.write_bytes(mat_bytes(other_splits))
     with pytest.raises(InputError, match=r"Tiny_Set\.mat: not the frames of nottingham"):
         load(data_settings(tmp_path), named=named)
@@ -86,7 +86,7 @@ def test_a_set_that_can_not_be_downloaded_is_replaced_by_chorales_unless_the_use
 def test_own_data_override_the_named_set(
     tmp_path: Path, tiny_set: NamedSet, tiny_mat: bytes, other_splits: Splits
 ) -> None:
-    (tmp_path / tiny_set.mat).write_bytes(tiny_mat)
+    (tmp_path / tiny_set.file).write_bytes(tiny_mat)
     own = tmp_path / "My Tunes, 2nd.mat"
     own.write_bytes(mat_bytes(other_splits))
     corpus = load(data_settings(tmp_path, data=str(own), frame_beats=0.25), named=True)
@@ -137,7 +137,7 @@ def test_the_current_folder_gives_own_data_its_name(
 def test_data_that_would_need_a_download_or_are_damaged_are_not_present(
     tmp_path: Path, tiny_set: NamedSet, tiny_mat: bytes, few_chorales: list[int]
 ) -> None:
-    path = tmp_path / tiny_set.mat
+    path = tmp_path / tiny_set.file
     in_file = data_settings(tmp_path, data=str(path))
     for settings in (data_settings(tmp_path), in_file, data_settings(tmp_path, dataset="chorales")):
         assert load_if_present(settings) is None
@@ -495,8 +495,8 @@ def test_the_real_sets_are_recognised_and_all_their_notes_are_read_and_predicted
     data_dir: Path, dataset: str, pieces: list[int], frame_beats: float
 ) -> None:
     named_set = NAMED_SETS[dataset]
-    if not (data_dir / named_set.mat).is_file():
-        pytest.skip(f"PIANO_DATA_DIR has no {named_set.mat}")
+    if not (data_dir / named_set.file).is_file():
+        pytest.skip(f"PIANO_DATA_DIR has no {named_set.file}")
     corpus = load(data_settings(data_dir, dataset=dataset), named=True)
     assert (corpus.name, corpus.frame_beats) == (dataset, frame_beats)
     assert [len(corpus.splits[split]) for split in SPLITS] == pieces

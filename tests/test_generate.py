@@ -422,7 +422,7 @@ def test_the_newest_run_is_sampled_into_these_files(
     os.utime("runs/another/model.safetensors", (0, 0))
     assert call(generate, "--num_samples=2", "--seconds=3", "--seed=7", "--output_dir=out") == 0
     assert "sampling from runs/small/model.safetensors" in capsys.readouterr().out
-    kinds = ("json", "mid", "png", "wav")
+    kinds = ("json", "mid", "musicxml", "png", "svg", "wav")
     expected = ["index.html", *[f"sample-7-{i}.{kind}" for i in (1, 2) for kind in kinds]]
     assert names_in(Path("out")) == expected
     roll, _ = read_midi("out/sample-7-1.mid", frame_beats=0.5)

@@ -355,6 +355,15 @@ def test_a_wanted_key_that_no_sample_has_is_said() -> None:
     assert piece.key.minor == mode
 
 
+def test_models_of_other_data_reach_the_wanted_key_too_or_say_so() -> None:
+    model = sampling_model(density=0.1)
+    model.metadata["dataset"] = "mine"
+    for key in ("Am", "D"):
+        for piece in sample(model, 1, num_samples=3, beats=16.0, key=key):
+            assert piece.key == estimate_key(piece.roll)
+            assert str(piece.key) == key or "its relative" in piece.remarks[0]
+
+
 def test_a_continued_sample_stays_in_its_key_with_or_without_the_flag(tmp_path: Path) -> None:
     model = PianoLSTM.load(PRETRAINED / "jsb.safetensors")
     path = write_melody(tmp_path / "a.mid", line(scale_in(Key(2, False)), 480), key="D")

@@ -81,7 +81,7 @@ def test_a_run_leaves_these_files_and_prints_its_results_beside_the_baselines(
         *[
             f"samples/sample-3111-{i}.{kind}"
             for i in (1, 2)
-            for kind in ["mid", "wav", "png", "json"]
+            for kind in ["mid", "wav", "png", "musicxml", "svg", "json"]
         ],
     ]
     found = [str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()]

@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ SPLIT_FOLDERS = {  # name of a folder, in any case: split
     "test": "test",
 }
 _BOUNDS = {"train": 0.8, "valid": 0.9, "test": 1.0}  # upper ends of the shares of the splits
+_FEW_PIECES = 30  # fewer different pieces leave one or two for validation and for the test
 _NAMED = 3  # files that a remark on many of them names
 
 
@@ -226,3 +227,51 @@ def deal(hashes: Sequence[str]) -> dict[str, str]:
 def count_copies(hashes: Sequence[str]) -> int:
     """Return the number of pieces that are copies of an earlier one."""
     return sum(count - 1 for count in Counter(hashes).values())
+
+
+def deal_pieces(folder: Path, hashes: Sequence[str]) -> dict[str, str]:
+    """Deal pieces out to the splits as `deal` does.
+
+    Args:
+        folder: of the pieces, for the message.
+        hashes: `content_hash` of each piece.
+
+    Raises:
+        InputError: there are too few different pieces for three splits.
+    """
+    dealt = deal(hashes)
+    if len(dealt) < len(SPLITS):
+        raise InputError(
+            f"{folder}: {len(dealt)} different pieces; at least {len(SPLITS)} are needed, one for"
+            " each of train, valid and test"
+        )
+    return dealt
+
+
+def copy_remarks(folder: Path, of_split: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return remarks on copies, and on splits of few pieces.
+
+    Args:
+        folder: of the pieces.
+        of_split: `content_hash` of each piece, by split.
+    """
+    every = [digest for hashes in of_split.values() for digest in hashes]
+    remarks = []
+    if copies := count_copies(every):
+        remarks.append(
+            f"{folder}: copies among {len(every):,} pieces, equal to another but for"
+            f" transposition: {copies:,}"
+        )
+    for split in ("valid", "test"):
+        if leaked := len(set(of_split[split]) & set(of_split["train"])):
+            remarks.append(
+                f"{folder}: pieces of {split} that are in train too, equal but for transposition:"
+                f" {leaked:,}; a model can have memorised them"
+            )
+    if len(different := set(every)) < _FEW_PIECES:
+        valid, test = (len(set(of_split[split])) for split in ("valid", "test"))
+        remarks.append(
+            f"{folder}: only {len(different)} different pieces, {valid} of them for validation and"
+            f" {test} for the test; so few say little about a model"
+        )
+    return remarks

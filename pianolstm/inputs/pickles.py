@@ -1,11 +1,9 @@
-"""Reads piano-rolls from pickles, without running code of the file.
+"""Reads pickles of lists and arrays of numbers, without running code of the file.
 
 A pickle is a program: it names functions and calls them. The unpickler here resolves only the few
-names by which NumPy pickles its arrays, and resolves them to stand-ins, because NumPy's own
-functions trust their arguments: an object array over a raw buffer is an array of pointers of the
-file's choice. Source: the Python manual, "pickle", section "Restricting Globals".
-
-The format is that of Boulanger-Lewandowski, Bengio and Vincent (ICML 2012, arXiv:1206.6392).
+names by which NumPy and SciPy pickle their arrays, and resolves them to stand-ins, because NumPy's
+own functions trust their arguments: an object array over a raw buffer is an array of pointers of
+the file's choice. Source: the Python manual, "pickle", section "Restricting Globals".
 """
 
 import io
@@ -18,78 +16,50 @@ from typing import Any
 
 import numpy as np
 
-from pianolstm.files import InputError, one_line
-from pianolstm.rolls import LOWEST_PITCH, PITCHES, SPLITS, PackedRolls, as_roll
+from pianolstm.files import InputError
 
-_MAX_BYTES = 2**30
+MAX_BYTES = 2**30  # of a file, or of what it unpacks to
+_MAX_CELLS = 2**28  # of a sparse matrix: three million frames
 
 
-def read_pickle(path: Path) -> dict[str, PackedRolls]:
-    """Read a pickled dict of splits.
+def load_pickle(path: Path) -> Any:
+    """Return what a pickle holds: containers, numbers, arrays and sparse matrices.
 
-    A split is a list of pieces, a piece a list of frames, a frame the MIDI numbers that sound, as a
-    tuple, list or array of integers. A piece may also be one (T, 88) array of zeros and ones.
     Pickles of Python 2 and 3, and of NumPy 1 and 2, are read.
 
     Args:
         path: the file.
 
-    Returns:
-        {"train", "valid", "test": rolls, (T, 88) bool each}.
+    Raises:
+        InputError: the file is too large, damaged, or names anything else.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(f"{path}: larger than {MAX_BYTES >> 20} MB")
+    try:
+        return unpickle(path.read_bytes())
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def unpickle(data: bytes) -> Any:
+    """Return what a pickle of lists, numbers and arrays holds.
+
+    An array may be a stand-in; `numpy.asarray` converts it. A sparse matrix is a stand-in with a
+    method `toarray`.
+
+    Args:
+        data: the pickle.
 
     Raises:
-        InputError: the file is too large, damaged, names anything but NumPy's arrays, or has other
-            contents.
+        InputError: it is damaged or names anything else. The message has no path.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"larger than {_MAX_BYTES >> 20} MB")
         # latin1 maps Python 2's byte strings, among them NumPy's buffers, to str without loss.
-        loaded = _Unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    except Exception as error:  # a damaged pickle can raise almost any type
-        raise InputError(
-            f"{path}: not a pickle, .mat or .npz of piano-rolls, nor a folder of MIDI files"
-            f" ({one_line(error)})"
-        ) from None
-    if not isinstance(loaded, dict) or not all(split in loaded for split in SPLITS):
-        raise InputError(f"{path}: must be a dict with the keys 'train', 'valid' and 'test'")
-    try:
-        return {
-            split: PackedRolls.concatenate(
-                [np.packbits(_piece_to_roll(piece), axis=1) for piece in loaded[split]]
-            )
-            for split in SPLITS
-        }
-    except Exception as error:  # a piece can be any object that the unpickler builds
-        raise InputError(f"{path}: not piano-rolls: {one_line(error)}") from None
-
-
-def _piece_to_roll(piece: Any) -> np.ndarray:
-    """Convert a piece, frames of MIDI numbers or a (T, 88) array, to a roll, (T, 88) bool.
-
-    Raises:
-        ValueError: a pitch is not an integer from 21 to 108.
-    """
-    frames = piece.items if isinstance(piece, _Array) else piece
-    if isinstance(frames, np.ndarray) and frames.ndim == 2:
-        return as_roll(frames)
-    roll = np.zeros((len(frames), PITCHES), dtype=bool)
-    pitches = [pitch for frame in frames for pitch in frame]
-    if not pitches:
-        return roll
-    # The types are checked first: np.array would search lists of lists for numbers.
-    if not all(issubclass(kind, (int, np.integer)) for kind in {type(p) for p in pitches}):
-        raise ValueError("a frame must hold integers")
-    numbers = np.array(pitches)
-    if numbers.dtype.kind not in "iu":  # True and False, or too large for int64
-        raise ValueError("a frame must hold integers")
-    if numbers.min() < LOWEST_PITCH or numbers.max() >= LOWEST_PITCH + PITCHES:
-        raise ValueError(
-            f"MIDI numbers {numbers.min()} to {numbers.max()}; the range of a piano is 21 to 108"
-        )
-    rows = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
-    roll[rows, numbers - LOWEST_PITCH] = True
-    return roll
+        return _Unpickler(io.BytesIO(data), encoding="latin1").load()
+    except InputError:
+        raise
+    except Exception:  # a damaged pickle can raise almost any type
+        raise InputError("a damaged or incomplete pickle") from None
 
 
 # ---- the unpickler -------------------------------------------------------------------------------
@@ -100,7 +70,7 @@ class _Dtype:
 
     def __init__(self, name: str, *_: Any) -> None:
         if not re.fullmatch(r"[<>=|]?[biuf][1248]|O8?", name):
-            raise pickle.UnpicklingError(f"an array of type {name!r} is not a piano-roll")
+            raise InputError("an array holds something else than numbers")
         self.name, self.order = name.lstrip("<>=|"), "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -110,7 +80,7 @@ class _Dtype:
     def decode(self, buffer: bytes | str) -> np.ndarray:
         """Return the numbers in a buffer, which is a str if Python 2 wrote it."""
         if self.name.startswith("O"):
-            raise pickle.UnpicklingError("an object array over a raw buffer")
+            raise InputError("an array of objects is damaged")
         raw = buffer.encode("latin1") if isinstance(buffer, str) else buffer
         return np.frombuffer(raw, np.dtype(self.order + self.name))
 
@@ -119,21 +89,71 @@ class _Array:
     """Replaces numpy.ndarray: empty until BUILD calls `__setstate__`."""
 
     def __init__(self, *_: Any) -> None:
-        self.items: np.ndarray | list[Any] = []
+        self.array = np.empty(0)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        """Set the items from NumPy's (version, shape, dtype, Fortran order, list or buffer)."""
+        """Set the array from NumPy's (version, shape, dtype, Fortran order, list or buffer)."""
         _, shape, dtype, fortran, data = state
         if isinstance(data, list):
-            self.items = data
+            array = np.empty(len(data), dtype=object)
+            for i, item in enumerate(data):  # array[:] = data would look into lists
+                array[i] = item
         else:
-            self.items = dtype.decode(data).reshape(shape, order="F" if fortran else "C")
+            array = dtype.decode(data)
+        self.array = array.reshape(shape, order="F" if fortran else "C")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.array if dtype is None else self.array.astype(dtype)
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.array)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.items)
+        return iter(self.array)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.array[index]
+
+
+class _Sparse:
+    """Replaces a sparse matrix of SciPy, in one of the forms coo, csr and csc."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set SciPy's attributes, which the older versions named otherwise."""
+        self.shape = state.get("_shape") or state["shape"]
+        if "row" in state:
+            state["coords"] = state["row"], state["col"]
+        self.coords = state.get("coords")  # of coo: rows and columns
+        self.indices, self.indptr = state.get("indices"), state.get("indptr")  # of csr and csc
+        self.data = state["data"]
+
+    def toarray(self) -> np.ndarray:
+        """Return the matrix as an array."""
+        rows, columns = map(int, self.shape)
+        if min(rows, columns) < 0 or rows * columns > _MAX_CELLS:
+            raise InputError(f"a sparse matrix of {rows} x {columns} is too large")
+        data = np.asarray(self.data)
+        coords = self._coords(rows, columns) if self.coords is None else self.coords
+        row, column = (np.asarray(axis).astype(np.int64) for axis in coords)
+        if row.min(initial=0) < 0 or column.min(initial=0) < 0:
+            raise InputError("a sparse matrix is damaged")
+        array = np.zeros((rows, columns), dtype=data.dtype)
+        np.add.at(array, (row, column), data)  # duplicates of coo add up
+        return array
+
+    def _coords(self, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and columns of the entries of csr, or of csc."""
+        indices, counts = np.asarray(self.indices), np.diff(np.asarray(self.indptr))
+        major = np.repeat(np.arange(len(counts)), counts)
+        return (indices, major) if self._by_column else (major, indices)
+
+    _by_column = False
+
+
+class _SparseByColumn(_Sparse):
+    """Replaces SciPy's csc."""
+
+    _by_column = True
 
 
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
@@ -152,18 +172,26 @@ for _core in ("numpy.core", "numpy._core"):  # NumPy 1 and 2
     }
 
 
+_SPARSE = re.compile(r"scipy\.sparse(?:\.\w+)* (coo|csr|csc)_(?:matrix|array)")
+
+
 class _Unpickler(pickle.Unpickler):
     """Builds containers, numbers and arrays of numbers, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in for one of NumPy's names.
+        """Return the stand-in for one of NumPy's or SciPy's names.
 
         Raises:
-            UnpicklingError: the pickle names anything else.
+            InputError: the pickle names anything else.
         """
+        # Each time a new object: the opcode BUILD could change attributes of the one returned.
         if (module, name) == ("numpy", "ndarray"):
             return None  # NumPy passes it to _reconstruct, and never calls it
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is not allowed")
-        # A new object each time: the opcode BUILD could change attributes of the function itself.
-        return partial(_ALLOWED[module, name])
+        if (module, name) in _ALLOWED:
+            return partial(_ALLOWED[module, name])
+        if form := _SPARSE.fullmatch(f"{module} {name}"):
+            return type("Sparse", (_SparseByColumn if form[1] == "csc" else _Sparse,), {})
+        raise InputError(
+            f"it names {module}.{name}, which is not allowed, as reading it could run code; save"
+            " lists or NumPy arrays of numbers"
+        )

@@ -54,7 +54,7 @@ def results_table(
     ]
     valid, test = results["valid"], results["test"]
     rows = [(label, f"{valid[key]:.3f}", f"{test[key]:.3f}") for label, key in labels]
-    rows += [(label, "", f"{nll:.2f}") for label, nll in published]
+    rows += [(label, "", f"{nll:.3f}".removesuffix("0")) for label, nll in published]
     accuracy = "frame_accuracy"
     rows.append(("frame accuracy", f"{valid[accuracy]:.1%}", f"{test[accuracy]:.1%}"))
     lines = [f"\n{name}: NLL in nats per frame, lower is better\n"]

@@ -65,5 +65,5 @@ def test_a_set_is_recognised_by_its_frames_alone(
 def test_the_real_sets_are_recognised(data_dir: Path, dataset: str) -> None:
     path = find_named_set(NAMED_SETS[dataset], data_dir)
     if path is None:
-        pytest.skip(f"PIANO_DATA_DIR has no {NAMED_SETS[dataset].mat}")
+        pytest.skip(f"PIANO_DATA_DIR has no {NAMED_SETS[dataset].file}")
     assert recognise(fingerprint(read(path, 0.5)[0])) == (dataset, NAMED_SETS[dataset])

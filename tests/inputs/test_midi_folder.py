@@ -119,7 +119,7 @@ def test_metadata_files_of_macos_are_counted_and_no_damage(tmp_path: Path) -> No
     assert any("3 files named ._*" in remark for remark in remarks)
 
 
-@pytest.mark.parametrize("content", [{}, {"notes.txt": b"no MIDI"}, {"a.pickle": b"(lp0\n."}])
+@pytest.mark.parametrize("content", [{}, {"notes.txt": b"no MIDI"}, {"a.mat": b"no data"}])
 def test_a_folder_without_midi_files_is_refused(tmp_path: Path, content: dict[str, bytes]) -> None:
     for name, data in content.items():
         (tmp_path / name).write_bytes(data)

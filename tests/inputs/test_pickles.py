@@ -27,13 +27,18 @@ from helpers import (
 )
 from pianolstm.files import InputError
 from pianolstm.inputs import pickles
-from pianolstm.inputs.pickles import read_pickle
-from pianolstm.rolls import SPLITS
+from pianolstm.inputs.frames import to_splits
+from pianolstm.inputs.pickles import load_pickle
+from pianolstm.rolls import SPLITS, PackedRolls
 
 # Three splits of one piece each: a chord, one note, silence.
 PLAIN = {split: [[(60, 64), (62,), ()]] for split in SPLITS}
 PLAIN_STEPS = [[60, 64], [62], []]
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
+
+
+def read_pickle(path: Path) -> dict[str, PackedRolls]:
+    return to_splits(load_pickle(path), path)[0]
 
 
 def read_steps(path: Path) -> list[list[list[int]]]:
@@ -133,10 +138,10 @@ def test_pickles_of_python_2_are_read(tmp_path: Path, content: bytes) -> None:
 
 
 def test_high_bytes_of_a_python_2_buffer_are_not_lost(tmp_path: Path) -> None:
-    # Any decoding other than latin1 would change 0x80 and above. 0xff as int8 is -1.
-    content = PYTHON_2["numpy-array"].replace(b"U\x02u1", b"U\x02i1").replace(b"<@tb", b"\xff@tb")
+    # Any decoding other than latin1 would change 0x80 and above. 0xfe as int8 is -2.
+    content = PYTHON_2["numpy-array"].replace(b"U\x02u1", b"U\x02i1").replace(b"<@tb", b"\xfe@tb")
     message = refusal(write_pickle(tmp_path / "a.pickle", content))
-    assert "MIDI numbers -1 to 64" in message
+    assert "MIDI numbers -2 to 64" in message
 
 
 def test_pickles_of_numpy_1_and_2_are_read(tmp_path: Path, tiny_splits: Splits) -> None:
@@ -160,13 +165,11 @@ def with_train(pieces: Any) -> Any:
     [
         with_train([[(-60,), (60,)]]),
         with_train([[(2**70,), (60,)]]),
-        with_train([[(60.0,), (62.0,)]]),
         with_train([[(60, 62.5), (62,)]]),
         with_train([[("C4",), ("D4",)]]),
         with_train([["C4", "D4"]]),
         with_train(["C4 D4"]),
         with_train([[(True,), (False,)]]),
-        with_train([[(None,), (60,)]]),
         with_train([[None, (60,)]]),
         with_train([[60, 62]]),
         with_train([60, 62]),
@@ -192,10 +195,12 @@ def test_what_is_not_a_piano_roll_is_refused(tmp_path: Path, content: Any) -> No
     refusal(write_pickle(tmp_path / "a.pickle", content))
 
 
-@pytest.mark.parametrize("pitch", [20, 109])
-def test_a_pitch_out_of_range_is_named_with_the_range(tmp_path: Path, pitch: int) -> None:
-    message = refusal(write_pickle(tmp_path / "a.pickle", with_train([[(pitch,), (pitch,)]])))
-    assert re.search(rf"\b{pitch}\b.*\b21\b.*\b108\b", message)
+@pytest.mark.parametrize("pitches", [(20, 88), (60, 109)])
+def test_a_pitch_out_of_range_is_named_with_the_range(
+    tmp_path: Path, pitches: tuple[int, int]
+) -> None:
+    message = refusal(write_pickle(tmp_path / "a.pickle", with_train([[pitches, (60,)]])))
+    assert re.search(r"\b{}\b.*\b{}\b.*\b21\b.*\b108\b".format(*pitches), message)
 
 
 def test_a_truncated_pickle_is_refused(tmp_path: Path) -> None:
@@ -220,7 +225,7 @@ def test_a_damaged_pickle_gives_rolls_or_is_refused(tmp_path: Path, data: st.Dat
 def test_a_pickle_above_the_size_limit_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pickles, "_MAX_BYTES", 2**20)
+    monkeypatch.setattr(pickles, "MAX_BYTES", 2**20)
     path = write_pickle(tmp_path / "a.pickle", pickle.dumps(PLAIN) + bytes(2**20))
     assert "larger than 1 MB" in refusal(path)
 
@@ -355,10 +360,11 @@ import resource, sys
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 from pianolstm.files import InputError
-from pianolstm.inputs.pickles import read_pickle
-for path in sys.argv[1:]:
+from pianolstm.inputs.frames import to_splits
+from pianolstm.inputs.pickles import load_pickle
+for path in map(Path, sys.argv[1:]):
     try:
-        read_pickle(Path(path))
+        to_splits(load_pickle(path), path)
     except InputError:
         print(path)
 """

@@ -107,8 +107,8 @@ def server(finished_run: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def named_set(finished_run: FinishedRun, way: str) -> NamedSet:
     """Return the set of the finished run, at a first address that is bad and a second, good one."""
     return NamedSet(
-        mat=f"{way}.mat",
-        mat_sha256=hashlib.sha256(finished_run.data.read_bytes()).hexdigest(),
+        file=f"{way}.mat",
+        sha256=hashlib.sha256(finished_run.data.read_bytes()).hexdigest(),
         pickle="good.pickle",
         frame_beats=0.5,
         fingerprint=fingerprint(read(finished_run.data, 0.5)[0]),
