@@ -46,9 +46,13 @@ def measure_nottingham(folder: Path) -> None:
         known = bool(chords)
         upbeat = min((note.start for note in chords), default=0.0) % true.bar_beats
         if path.parent.name == "train" and known and (true[:2]) in estimator._BARS:
-            count_events(
-                generated_notes(Piece(roll, FRAME_BEATS)), true._replace(upbeat=upbeat), rates
-            )
+            tune = generated_notes(Piece(roll, FRAME_BEATS))
+            count_events(tune, true._replace(upbeat=upbeat), rates)
+        tune = generated_notes(Piece(roll, FRAME_BEATS))
+        found = split_parts(tune, four_voices=False)[0].notes
+        true_cells, cells = (to_cells(part, FRAME_BEATS) for part in (melody, found))
+        counts["all"]["melody"] += len(true_cells)
+        counts["all"]["melody found"] += len(true_cells & cells)
         given = {
             "file": music.notes,
             "roll": generated_notes(Piece(roll, FRAME_BEATS)),
@@ -67,19 +71,31 @@ def measure_nottingham(folder: Path) -> None:
     print("| family | files | " + " | ".join(f"{c}: metre, upbeat" for c in COLUMNS) + " |")
     print("| --- |" + " --- |" * (1 + len(COLUMNS)))
     for family, count in counts.items():
-        cells = [
+        shares = [
             f"{count[f'{c} metre'] / max(count['files'], 1):.0%},"
             f" {count[f'{c} upbeat'] / max(count['known'], 1):.0%}"
             for c in COLUMNS
         ]
-        print(f"| {family} | {count['files']} | " + " | ".join(cells) + " |")
+        print(f"| {family} | {count['files']} | " + " | ".join(shares) + " |")
     print(
         "\nfrom the roll: "
         + ", ".join(
             f"{name} {number}" for name, number in sorted(counts["all"].items()) if " as " in name
         )
     )
+    share = counts["all"]["melody found"] / counts["all"]["melody"]
+    print(f"\nframes of the melody that are found in the roll: {share:.1%}")
     print_rates(rates)
+
+
+def to_cells(notes: Sequence[Note], frame_beats: float) -> set[tuple[int, int]]:
+    """Return the frames and pitches that notes fill."""
+    spans = [(int(n.start / frame_beats + 0.5), int(n.end / frame_beats + 0.5)) for n in notes]
+    return {
+        (frame, note.pitch)
+        for note, (start, end) in zip(notes, spans, strict=True)
+        for frame in range(start, end)
+    }
 
 
 def split_tracks(path: Path) -> tuple[list[Note], list[Note]]:
