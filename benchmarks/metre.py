@@ -49,8 +49,8 @@ def measure_nottingham(folder: Path) -> None:
             tune = generated_notes(Piece(roll, FRAME_BEATS))
             count_events(tune, true._replace(upbeat=upbeat), rates)
         tune = generated_notes(Piece(roll, FRAME_BEATS))
-        found = split_parts(tune, four_voices=False)[0].notes
-        true_cells, cells = (to_cells(part, FRAME_BEATS) for part in (melody, found))
+        highest = split_parts(tune, four_voices=False)[0].notes
+        true_cells, cells = (to_cells(part, FRAME_BEATS) for part in (melody, highest))
         counts["all"]["melody"] += len(true_cells)
         counts["all"]["melody found"] += len(true_cells & cells)
         given = {
