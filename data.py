@@ -287,6 +287,8 @@ class Chunk(NamedTuple):
     inputs: Tensor  # (B', t, P) float32, the frames to read
     targets: Tensor  # (B', t, P) float32, the frames that follow them
     mask: Tensor  # (B', t) bool, whether the target is a frame of the piece
+    read: Tensor  # (B', t) bool, whether the input is a frame of the piece
+    last: Tensor  # (B', t) bool, whether the input is its last frame
     total: int  # frames of all targets in the whole batch, of which this may be a shard
 
 
@@ -320,6 +322,7 @@ def chunks(
             stop = longest + 1  # include the last frame as an input, though nothing follows it
         rows = max(int((batch.lengths >= start).sum()), 1)
         window = frames[:rows, start : stop + 1].float()
-        mask = torch.arange(start, stop, device=device) < lengths[:rows, None]
+        times, ends = torch.arange(start, stop, device=device), lengths[:rows, None]
+        read = (times > 0) & (times <= ends)  # at time 0 is the silence before the piece
         total = int((whole.clamp(max=stop) - start).clamp(min=0).sum())
-        yield Chunk(window[:, :-1], window[:, 1:], mask, total)
+        yield Chunk(window[:, :-1], window[:, 1:], times < ends, read, times == ends, total)

@@ -8,7 +8,6 @@ Frames are sampled one after another: each from the model's distribution given a
 it, and then read by the model (RNN-NADE, Boulanger-Lewandowski et al. 2012).
 """
 
-import math
 import secrets
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -42,6 +41,7 @@ from pianolstm.conditioning import (
     unconditional,
     unheard_onsets,
 )
+from pianolstm.ending import Ending, LoopGuard
 from pianolstm.files import InputError, make_folder
 from pianolstm.inputs.datasets import CHORALES, IN_C, NAMED_SETS, octave_shift
 from pianolstm.inputs.music import read_music
@@ -53,6 +53,7 @@ from pianolstm.layers.heads import (
 )
 from pianolstm.metre import estimate_metre
 from pianolstm.metrics.copying import window_hashes
+from pianolstm.metrics.form import LoopBounds
 from pianolstm.midi import parse_program
 from pianolstm.outputs.audio import find_soundfont
 from pianolstm.outputs.musicxml import can_engrave
@@ -77,6 +78,7 @@ from pianolstm.tonality import (
 from settings import DataSettings, MachineSettings, PlaySettings, SampleSettings
 
 NOISE_FRAMES = 16  # frames whose random numbers are drawn at once
+RESAMPLES = 8  # of a frame that would continue a loop for too long, before the piece ends
 DEFAULT_BPM = 120.0  # where neither --bpm nor a given file has one
 # Candidates for --key are sampled so many at once, so many times. Of the samples of the pretrained
 # Nottingham model, 3 % are in C minor, and 60 % of those after a cadence in it.
@@ -97,20 +99,19 @@ def sample_frames(
     generators: Sequence[torch.Generator],
     sample_frame: FrameSampler,
     primer: Tensor | None = None,
-    max_hold: int = 0,
+    ending: Ending | None = None,
     on_frames: Callable[[int], Any] = lambda count: None,
 ) -> tuple[Tensor, Tensor]:
     """Sample frames autoregressively, several pieces side by side.
 
     Args:
         model: in evaluation mode.
-        frames: (B,) int64, new frames wanted in each piece.
+        frames: (B,) int64, new frames of each piece, at most.
         generators: B random generators on the CPU, the only source of randomness. A piece is the
             same whatever other pieces are sampled beside it.
         sample_frame: samples one frame.
         primer: (T, 88) frames that the model reads first; None = silence alone.
-        max_hold: a piece ends once it has held one chord, or silence, for this many frames; 0 = no
-            limit.
+        ending: how a piece ends before it has all its frames; None = it does not.
         on_frames: called with the number of frames sampled since the last call.
 
     Returns:
@@ -123,24 +124,34 @@ def sample_frames(
     longest, reported = int(frames.max()), 0
     sampled = torch.zeros(rows, longest, PITCHES, dtype=torch.bool, device=device)
     lengths = frames.to(device)
-    held = torch.zeros(rows, dtype=torch.int64, device=device)  # frames of the current chord
-    previous = inputs.new_zeros(rows, PITCHES)
+    loops = LoopGuard(rows, ending.bounds, device) if ending and ending.bounds else None
     vectors, state = model(inputs)  # (B, T, H)
     for start in range(0, longest, NOISE_FRAMES):
         uniforms = torch.stack(
             [torch.rand(NOISE_FRAMES, UNIFORMS_PER_FRAME, generator=g) for g in generators]
-        )
+        ).to(device)
+        end_uniforms = uniforms  # not used without an ending
+        if ending:
+            chances = [torch.rand(NOISE_FRAMES, 1, generator=g) for g in generators]
+            end_uniforms = torch.stack(chances).to(device)
         block: list[Tensor] = []  # (B, P) each
         # unbind is faster than slicing each frame: a slice takes as long as a small addition.
-        for t, uniform in enumerate(uniforms.to(device).unbind(1)[: longest - start], start):
+        for t, uniform in enumerate(uniforms.unbind(1)[: longest - start], start):
             frame = sample_frame(vectors[:, -1], uniform, t)  # (B, P)
+            if loops:
+                frame = _leave_loops(
+                    loops, frame, generators, lengths > t, vectors, sample_frame, t
+                )
+                # Where no other frame was sampled either, the piece ends before this one.
+                lengths = lengths.where(~loops.exceeded(frame), lengths.clamp(max=max(t, 1)))
+                loops.add(frame)
             block.append(frame)
-            if max_hold:
-                held = held * (frame == previous).all(dim=1) + 1
-                ended = lengths.clamp(max=t + 1)
-                previous, lengths = frame, lengths.where(held < max_hold, ended)
             if t < longest - 1:
                 vectors, state = model(frame[:, None], state)
+                if ending:
+                    end = torch.sigmoid(model.end_head(vectors[:, -1], frame))  # (B,)
+                    chance = 0.5 if ending.greedy else end_uniforms[:, t - start, 0]
+                    lengths = lengths.where(end <= chance, lengths.clamp(max=t + 1))
         stop = start + len(block)
         sampled[:, start:stop] = torch.stack(block, dim=1)
         done = int(lengths.clamp(max=stop).sum())
@@ -151,6 +162,38 @@ def sample_frames(
     return sampled.cpu(), lengths.cpu()
 
 
+def _leave_loops(
+    loops: LoopGuard,
+    frame: Tensor,
+    generators: Sequence[torch.Generator],
+    running: Tensor,
+    vectors: Tensor,
+    sample_frame: FrameSampler,
+    t: int,
+) -> Tensor:
+    """Return the frame, sampled again in the rows where it would continue a loop for too long.
+
+    Args:
+        loops: the loops up to the frame before.
+        frame: (B, P), the frame at time t.
+        generators: of the rows.
+        running: (B,) bool, the rows whose piece has not ended.
+        vectors: (B, T, H), the model's vectors.
+        sample_frame: samples one frame.
+        t: time of the frame.
+    """
+    for _ in range(RESAMPLES):
+        rows = (loops.exceeded(frame) & running).nonzero()[:, 0].tolist()
+        if not rows:
+            break
+        uniform = torch.stack(
+            [torch.rand(UNIFORMS_PER_FRAME, generator=generators[row]) for row in rows]
+        )
+        again = sample_frame(vectors[rows, -1], uniform.to(frame.device), t)
+        frame = frame.index_copy(0, torch.tensor(rows, device=frame.device), again)
+    return frame
+
+
 def sample_rolls(
     model: PianoLSTM,
     frames: int,
@@ -158,43 +201,45 @@ def sample_rolls(
     sample_frame: FrameSampler | None = None,
     *,
     primer: Tensor | None = None,
-    max_hold: int = 0,
+    ending: Ending | None = None,
+    medley: bool = False,
     threads: int = 0,
     on_frames: Callable[[int], Any] = lambda count: None,
-) -> Tensor:
-    """Sample pieces one after another until each roll has its frames.
-
-    The model has not learnt what follows the end of a piece: it holds the last chord. So with
-    `max_hold`, a piece that has held one chord for so long has ended, and another begins.
+) -> list[np.ndarray]:
+    """Sample a roll for each generator: one piece, or a medley of pieces.
 
     Args:
         model: in evaluation mode.
-        frames: new frames of each roll.
+        frames: new frames of each roll, at most.
         generators: B random generators, one per roll.
         sample_frame: samples one frame; None = from the model's distribution.
         primer: (T, 88) frames before the first piece; None = silence alone.
-        max_hold: frames; 0 = a single piece, however long it holds a chord.
+        ending: how a piece ends before it has all its frames; None = it does not.
+        medley: fill each roll with one piece after another.
         threads: CPU threads; 0 = one for a few pieces, else PyTorch's number.
-        on_frames: called with numbers of frames, B * frames in all, for a progress bar.
+        on_frames: called with numbers of frames, B * `frames` in all, for a progress bar.
 
     Returns:
-        (B, frames, 88) bool, without the primer.
+        Rolls, (T, 88) bool each, T <= `frames`, without the primer.
     """
     sample_frame = sample_frame or unconditional(model.head)
-    rolls = torch.zeros(len(generators), frames, PITCHES, dtype=torch.bool)
-    sources, done = list(generators), torch.zeros(len(generators), dtype=torch.int64)
-    while len(rows := (done < frames).nonzero()[:, 0].tolist()):
+    parts: list[list[np.ndarray]] = [[] for _ in generators]
+    sources, left = list(generators), torch.full((len(generators),), frames)
+    while len(rows := left.nonzero()[:, 0].tolist()):
         chosen = [sources[row] for row in rows]
         with sampling_threads(len(rows), threads):
             pieces, lengths = sample_frames(
-                model, frames - done[rows], chosen, sample_frame, primer, max_hold, on_frames
+                model, left[rows], chosen, sample_frame, primer, ending, on_frames
             )
-        for row, piece, length in zip(rows, pieces, lengths.tolist(), strict=True):
-            rolls[row, done[row] : done[row] + length] = piece[:length]
+        for row, piece, length in zip(rows, pieces.numpy(), lengths.tolist(), strict=True):
+            parts[row].append(piece[:length])
             sources[row] = next_generator(sources[row])
-        done[rows] += lengths
+        left[rows] -= lengths
+        if not medley:
+            on_frames(int(left.sum()))
+            break
         primer = None
-    return rolls
+    return [np.concatenate(pieces) for pieces in parts]
 
 
 def sample(model: PianoLSTM, seed: int = 0, *, threads: int = 0, **settings: Any) -> list[Piece]:
@@ -244,7 +289,8 @@ class Plan:
     heard: np.ndarray | None = None  # (T, 88) bool, given notes within the new frames
     wanted: Key | None = None  # key that the new frames are to be in; None = any
     cadence: np.ndarray | None = None  # (T, 88) bool, a primer in that key, in place of none
-    max_hold: int = 0  # frames; 0 = no limit
+    ending: Ending | None = None  # how a piece ends; None = only when it has all its frames
+    medley: bool = False  # one piece after another
     remarks: tuple[str, ...] = ()  # one line each on what can't be done as asked
 
     def sample(
@@ -267,18 +313,19 @@ class Plan:
             generators: Sequence[torch.Generator],
             primer: np.ndarray,
             on_frames: Callable[[int], Any] = lambda count: None,
-        ) -> np.ndarray:
+        ) -> list[np.ndarray]:
             rolls = sample_rolls(
                 model,
                 self.frames,
                 generators,
                 self.sample_frame,
                 primer=torch.from_numpy(primer),
-                max_hold=self.max_hold,
+                ending=self.ending,
+                medley=self.medley,
                 threads=threads,
                 on_frames=on_frames,
             )
-            return highest_notes(rolls.numpy(), settings.max_polyphony)
+            return [highest_notes(roll, settings.max_polyphony) for roll in rolls]
 
         rounds = CANDIDATE_ROUNDS if settings.temperature >= MIN_TEMPERATURE else 0
         generators, pieces = make_generators(seed, settings.num_samples), []
@@ -404,7 +451,8 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
         cadence=None
         if wanted is None or length
         else cadence(minor=wanted.minor, frame_beats=frame_beats, octave=octave),
-        max_hold=math.ceil(settings.max_hold / frame_beats),
+        ending=ending_of(model, settings),
+        medley=settings.medley,
     )
 
 
@@ -601,6 +649,15 @@ def sampling_params(settings: SampleSettings) -> SamplingParams:
     )
 
 
+def ending_of(model: PianoLSTM, settings: SampleSettings) -> Ending:
+    """Return how pieces of this model end: as it predicts, and within the bounds of its data."""
+    bounds = model.metadata.get("loop_bounds")
+    return Ending(
+        greedy=settings.temperature < MIN_TEMPERATURE,
+        bounds=None if bounds is None else LoopBounds(**bounds),
+    )
+
+
 def count_frames(settings: SampleSettings, frame_beats: float, piece: Piece | None = None) -> int:
     """Return the number of new frames.
 
@@ -726,34 +783,33 @@ def evaluate_model(
         settings: how to sample.
         play: number of samples, and where to write the comparison.
         seed: seed of the samples.
-        same_length: whether all samples have the length of the flags, not those of test pieces.
+        same_length: whether each sample is a medley of the length that the flags give.
 
     Raises:
         InputError: the training data can't be read.
     """
     # Imported here because scipy.stats takes a second to import.
-    from pianolstm.outputs.report import evaluate_samples, lengths_like, sample_lengths
+    from pianolstm.outputs.report import evaluate_samples
 
     corpus = load(training_data(path, model.metadata, {}), named=True)
     if corpus.fingerprint != model.metadata["fingerprint"]:
         raise InputError(f"{path}: its training data are missing; put them back where they were")
     count, frame_beats = play.evaluate_samples, model.metadata["frame_beats"]
-    lengths = lengths_like(corpus.splits["test"], count)
+    frames = max(len(roll) for roll in corpus.splits["train"])
     if same_length:
-        lengths = [count_frames(settings, frame_beats)] * count
+        frames = count_frames(settings, frame_beats)
     generators = make_generators(seed, count)
     sample_frame = unconditional(model.head, sampling_params(settings))
-    max_hold = math.ceil(settings.max_hold / frame_beats)
     print(f"sampling {count} pieces from {path}, seed {seed}")
+    rolls: list[np.ndarray] = []
     with tqdm(total=count, unit=" pieces", leave=False, disable=None) as bar:
-
-        def sample_some(frames: int, indices: list[int]) -> np.ndarray:
-            chosen = [generators[index] for index in indices]
-            rolls = sample_rolls(model, frames, chosen, sample_frame, max_hold=max_hold)
-            bar.update(len(indices))
-            return rolls.numpy()
-
-        rolls = sample_lengths(lengths, sample_some)
+        for start in range(0, count, CANDIDATES):
+            chosen = generators[start : start + CANDIDATES]
+            ending = ending_of(model, settings)
+            rolls += sample_rolls(
+                model, frames, chosen, sample_frame, ending=ending, medley=same_length
+            )
+            bar.update(len(chosen))
     folder = Path(play.output_dir)
     make_folder(folder)
     print(evaluate_samples(rolls, corpus.name, corpus.splits, corpus.frame_beats, seed, folder))

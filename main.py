@@ -26,6 +26,7 @@ from pianolstm.files import InputError, one_line, read_json, write_json
 from pianolstm.inputs.datasets import Corpus
 from pianolstm.metrics.baselines import Baselines
 from pianolstm.metrics.copying import window_hashes
+from pianolstm.metrics.form import loop_bounds
 from pianolstm.outputs.plots import plot_losses
 from pianolstm.outputs.report import corpus_summary, results_table
 from pianolstm.outputs.samples import Origin, write_index, write_samples
@@ -199,6 +200,8 @@ def make_trainer(
     except RuntimeError as error:  # PyTorch has no error class of its own for lack of memory
         raise InputError(f"--hidden_size, --layers: out of memory ({one_line(error)})") from None
     model.head.set_unigram(baselines.marginals.float())
+    lengths = datasets["train"].lengths
+    model.end_head.set_rate(len(lengths) / float(lengths.sum()))
     model.to(device)
     valid = datasets["valid"]
     references = [
@@ -220,6 +223,7 @@ def make_trainer(
             **corpus.reading,
             "seed": settings.run.seed,
             "train": asdict(settings.train),
+            "loop_bounds": loop_bounds(datasets["train"].rolls)._asdict(),
         },
         plot=lambda history: plot_losses(
             folder / "loss.png", history, f"PianoLSTM on {corpus.name}", references

@@ -25,7 +25,13 @@ from pianolstm.checkpoint import (
 )
 from pianolstm.files import InputError, one_line
 from pianolstm.layers.attention import HistoryAttention, KVCache
-from pianolstm.layers.heads import UNIFORMS_PER_FRAME, BernoulliHead, ChordHead, Head
+from pianolstm.layers.heads import (
+    UNIFORMS_PER_FRAME,
+    BernoulliHead,
+    ChordHead,
+    EndHead,
+    Head,
+)
 from pianolstm.layers.lstm import LSTM
 from pianolstm.layers.relative_pitch import RelativePitch, outer_pitches
 from pianolstm.rolls import PITCHES
@@ -64,6 +70,7 @@ class PianoLSTM(nn.Module):
             settings.embed_size, settings.hidden_size, settings.layers, settings.dropout
         )
         self.head = make_head(settings.hidden_size, settings.latent_size, pitches)
+        self.end_head = EndHead(settings.hidden_size, pitches)
 
     def forward(
         self, frames: Tensor, state: Any = None, shift: Tensor | None = None
@@ -76,8 +83,8 @@ class PianoLSTM(nn.Module):
             shift: ignored; see `AttentivePianoLSTM`.
 
         Returns:
-            The vector at each frame, (B, T, H), from which the head predicts the next frame; and
-            the state after the last frame.
+            The vector at each frame, (B, T, H), from which the head predicts the next frame and the
+            end head whether there is one; and the state after the last frame.
         """
         if state is None:
             state = self.zero_state(frames, self.settings.layers)
@@ -222,6 +229,7 @@ class AttentivePianoLSTM(PianoLSTM):
         )
         size = hidden_size + (pitches if settings.relative_pitch else 0)
         self.head = make_head(size, settings.latent_size, pitches)
+        self.end_head = EndHead(size, pitches)
 
     def forward(
         self, frames: Tensor, state: AttentiveState | None = None, shift: Tensor | None = None
@@ -235,7 +243,8 @@ class AttentivePianoLSTM(PianoLSTM):
 
         Returns:
             The vector at each frame, (B, T, H) or, with relative pitch, (B, T, H + P), from which
-            the head predicts the next frame; and the state after the last frame.
+            the head predicts the next frame and the end head whether there is one; and the state
+            after the last frame.
         """
         if state is None:
             state = self._initial_state(frames)

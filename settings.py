@@ -204,7 +204,12 @@ class SampleSettings(SettingsGroup):
     """Sampling: what to generate, and how."""
 
     num_samples: int = setting(4, "pieces to generate", at_least=1, at_most=4096)
-    seconds: float = setting(30.0, "new music in each piece, in seconds", above=0, at_most=3600)
+    seconds: float = setting(
+        120.0,
+        "new music in each piece, in seconds, at most: the model predicts where a piece ends",
+        above=0,
+        at_most=3600,
+    )
     beats: float | None = setting(
         None, "new music in each piece, in beats, in place of --seconds", above=0, at_most=36_000
     )
@@ -237,11 +242,8 @@ class SampleSettings(SettingsGroup):
     max_polyphony: int = setting(
         PITCHES, "largest number of notes that sound at once", at_least=1, at_most=PITCHES
     )
-    max_hold: float = setting(
-        8.0,
-        "beats of one chord, or of silence, after which a new piece begins; 0 = no limit",
-        at_least=0,
-        at_most=36_000,
+    medley: bool = setting(
+        False, "fill the whole length with one piece after another, instead of one piece"
     )
     primer_notes: str | None = setting(
         None,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
@@ -50,6 +51,7 @@ class Scores:
     nll: float  # pooled over all frames but the first of each piece: the headline
     nll_first_frame_scored: float  # pooled over all frames, the first predicted from silence
     nll_per_piece_mean: float  # mean over pieces of each piece's mean, without its first frame
+    end_nll_per_piece: float  # nats per piece, of where it ends: summed over its frames
     frame_accuracy: float | None  # of all frames but the first; None if not requested
     frames: int  # frames of the split, first frames included
 
@@ -77,6 +79,7 @@ def evaluate(
     firsts: list[Tensor] = []  # (B,): the NLL of its first frame
     lengths: list[Tensor] = []  # (B,): T
     right = wrong = 0
+    end_nll = 0.0
     buckets = bucket_by_length(dataset.lengths, EVAL_BATCH, None)
     for batch in batches(dataset, buckets):
         grids: list[Tensor] = []  # (B, t) per chunk: NLLs, 0 in padding
@@ -96,6 +99,7 @@ def evaluate(
                 true = chunk.targets[counted] > 0
                 right += int((predicted & true).sum())
                 wrong += int((predicted ^ true).sum())
+            end_nll += float(_end_nll(model, vectors, chunk))
             grids.append(grid)
         totals.append(torch.cat(grids, dim=1).sum(dim=1))
         firsts.append(grids[0][:, 0])
@@ -105,9 +109,17 @@ def evaluate(
         nll=float((total - first).sum() / (length - 1).sum()),
         nll_first_frame_scored=float(total.sum() / length.sum()),
         nll_per_piece_mean=float(((total - first) / (length - 1)).mean()),
+        end_nll_per_piece=end_nll / len(length),
         frame_accuracy=right / max(right + wrong, 1) if accuracy else None,
         frames=int(length.sum()),
     )
+
+
+def _end_nll(model: PianoLSTM, vectors: Tensor, chunk: Chunk) -> Tensor:
+    """Return the NLL of which frames of a chunk are the last of their pieces, summed, in nats."""
+    logits = model.end_head(vectors, chunk.inputs)[chunk.read]
+    last = chunk.last[chunk.read].to(logits.dtype)
+    return functional.binary_cross_entropy_with_logits(logits, last, reduction="sum")
 
 
 # ---- schedule ------------------------------------------------------------------------------------
@@ -178,7 +190,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, chunk: Chunk, state: Any, shift: Tensor) -> tuple[Tensor, Any]:
+    def forward(self, chunk: Chunk, state: Any, shift: Tensor) -> tuple[Tensor, Tensor, Any]:
         """Read a chunk after a state.
 
         Args:
@@ -187,14 +199,15 @@ class Objective(nn.Module):
             shift: (B,) int64, the transposition of each piece of the batch in semitones.
 
         Returns:
-            The NLL of each target frame, (F,) in nats, and the state after the chunk.
+            The NLL of each target frame, (F,) in nats; that of the ends of pieces, summed; and the
+            state after the chunk.
         """
         rows = len(chunk.inputs)
         state = state and state.first_rows(rows)
         vectors, state = self.model(chunk.inputs, state, shift[:rows])
         # Scoring the padding too and masking it afterwards is faster than selecting vectors first.
         nll = self.model.head.nll(vectors.flatten(0, 1), chunk.targets.flatten(0, 1))
-        return nll[chunk.mask.flatten()], state
+        return nll[chunk.mask.flatten()], _end_nll(self.model, vectors, chunk), state
 
 
 class Trainer:
@@ -235,6 +248,9 @@ class Trainer:
         self.settings, self.seed, self.device = settings, seed, device
         self.folder, self.metadata, self.plot, self.world = folder, metadata, plot, world
         self.optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr, fused=True)
+        ends = list(model.end_head.parameters())
+        others = [p for p in model.parameters() if not any(p is end for end in ends)]
+        self._parameter_groups = others, ends
         self.objective: nn.Module = Objective(model)
         if world.size > 1:
             self.objective = DistributedDataParallel(self.objective)
@@ -340,12 +356,14 @@ class Trainer:
         for chunk in chunks(batch, self.settings.bptt, self.device, lengths):
             self._deliver_signals()
             with self._autocast():
-                nll, state = self.objective(chunk, state, shift)  # (F,)
+                nll, end_nll, state = self.objective(chunk, state, shift)  # (F,)
             self.optimizer.zero_grad()
             # The mean over the whole batch, once gradients are averaged over the processes.
-            (nll.sum() * (size / chunk.total)).backward()
+            ((nll.sum() + end_nll) * (size / chunk.total)).backward()
             if self.settings.clip:
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+                # Apart, so that the end head changes nothing of how the rest learns.
+                for parameters in self._parameter_groups:
+                    nn.utils.clip_grad_norm_(parameters, self.settings.clip)
             self.optimizer.step()
             total += nll.detach().sum()
         return float(total)

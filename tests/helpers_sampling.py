@@ -24,8 +24,16 @@ def sampling_model(
     for weights in model.parameters():
         weights.data *= 3
     model.head.set_unigram(torch.full((PITCHES,), density))
+    set_end_rate(model, 1e-9)
     model.metadata = {"dataset": "nottingham", "fingerprint": "abc", "frame_beats": frame_beats}
     return model.eval()
+
+
+def set_end_rate(model: PianoLSTM, rate: float) -> None:
+    """Make every frame the last of its piece with this probability."""
+    for weights in model.end_head.parameters():
+        weights.data.zero_()
+    model.end_head.set_rate(rate)
 
 
 def train_small_run(folder: Path) -> Path:

@@ -76,7 +76,7 @@ def chunked_nlls(
     state = None
     for chunk in chunks(batch, bptt):
         chunk = chunk._replace(inputs=chunk.inputs.double(), targets=chunk.targets.double())
-        nll, state = Objective(model)(chunk, state, semitones)
+        nll, _, state = Objective(model)(chunk, state, semitones)
         counts = chunk.mask.sum(dim=1).tolist()
         for row, values in enumerate(nll.split(counts)):
             nlls[row].append(values)
@@ -125,9 +125,14 @@ def before_each_step(trainer: Trainer, call: Callable[[int, Chunk, Tensor], None
     trainer.objective.register_forward_pre_hook(hook)
 
 
+def frame_parameters(model: PianoLSTM) -> dict[str, Tensor]:
+    """Return the weights that predict frames by name: all but the end head's."""
+    return {n: w for n, w in model.named_parameters() if not n.startswith("end_head")}
+
+
 def gradient_of(model: PianoLSTM) -> Tensor:
-    """Return the gradient of all weights as one vector."""
-    return torch.cat([weights.grad.flatten() for weights in model.parameters()])
+    """Return the gradient of the weights that predict frames as one vector."""
+    return torch.cat([weights.grad.flatten() for weights in frame_parameters(model).values()])
 
 
 def copy_weights(model: PianoLSTM) -> dict[str, Tensor]:

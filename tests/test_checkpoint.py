@@ -71,7 +71,8 @@ def test_a_loaded_model_equals_the_saved_one_and_is_ready_for_evaluation_and_tra
     frames = torch.ones(1, 3, 88)
     vectors, _ = loaded(frames)
     assert torch.equal(vectors, model.eval()(frames)[0])
-    loaded.head.nll(vectors[0], frames[0]).sum().backward()
+    ends = loaded.end_head(vectors[0], frames[0]).sum()
+    (loaded.head.nll(vectors[0], frames[0]).sum() + ends).backward()
     assert all(weights.grad is not None for weights in loaded.parameters())
 
 

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import generate
@@ -22,9 +20,10 @@ from generate import (
     sampling_params,
 )
 from helpers import call, names_in, roll_from, steps_of
-from helpers_sampling import sampling_model, train_small_run
+from helpers_sampling import sampling_model, set_end_rate, train_small_run
 from model import PianoLSTM
 from pianolstm.conditioning import highest_notes, unconditional
+from pianolstm.ending import Ending
 from pianolstm.files import InputError
 from pianolstm.layers.heads import (
     GREEDY,
@@ -33,7 +32,7 @@ from pianolstm.layers.heads import (
     Sampler,
     SamplingParams,
 )
-from pianolstm.metrics.diagnostics import longest_hold
+from pianolstm.metrics.form import LoopBounds, longest_held_pitch, longest_loop
 from pianolstm.midi import read_midi, roll_to_midi
 from pianolstm.parts import whole_roll
 from pianolstm.rolls import PITCHES
@@ -55,28 +54,34 @@ KINDS: dict[str, dict[str, Any]] = {
     },
 }
 
+
+def sampled(*arguments: Any, **options: Any) -> Tensor:
+    """Return sampled rolls of one length, (B, T, 88) bool."""
+    return torch.from_numpy(np.stack(sample_rolls(*arguments, **options)))
+
+
 # ---- frame by frame ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_pieces_and_another_seed_others(kind: str) -> None:
     model = sampling_model(**KINDS[kind])
-    first = sample_rolls(model, 30, make_generators(1, 3))
+    first = sampled(model, 30, make_generators(1, 3))
     torch.rand(5)
-    assert torch.equal(sample_rolls(model, 30, make_generators(1, 3)), first)
+    assert torch.equal(sampled(model, 30, make_generators(1, 3)), first)
     # 90 frames of about 3 of 88 pitches: equal by chance less than once in 10^100 times.
-    assert not torch.equal(sample_rolls(model, 30, make_generators(2, 3)), first)
+    assert not torch.equal(sampled(model, 30, make_generators(2, 3)), first)
     assert not torch.equal(first[0], first[1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_piece_is_the_same_alone_and_among_others(kind: str) -> None:
     model, frames, count = sampling_model(**KINDS[kind]), NOISE_FRAMES + 6, 9
-    together = sample_rolls(model, frames, make_generators(3, count))
+    together = sampled(model, frames, make_generators(3, count))
     for i in (0, 4, count - 1):
-        alone = sample_rolls(model, frames, make_generators(3, count)[i : i + 1])
+        alone = sampled(model, frames, make_generators(3, count)[i : i + 1])
         assert torch.equal(alone[0], together[i])
-    shorter = sample_rolls(model, frames - 2, make_generators(3, 2))
+    shorter = sampled(model, frames - 2, make_generators(3, 2))
     assert torch.equal(shorter, together[:2, :-2])
 
 
@@ -84,7 +89,7 @@ def test_sampling_changes_neither_the_model_nor_anything_else() -> None:
     model, primer = sampling_model(), torch.ones(3, PITCHES, dtype=torch.bool)
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     global_state, threads = torch.get_rng_state(), torch.get_num_threads()
-    sample_rolls(model, 10, make_generators(1, 2), primer=primer)
+    sampled(model, 10, make_generators(1, 2), primer=primer)
     assert torch.equal(torch.get_rng_state(), global_state)
     assert torch.get_num_threads() == threads
     assert primer.all()
@@ -95,7 +100,7 @@ def test_sampling_changes_neither_the_model_nor_anything_else() -> None:
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_samples_are_rolls_of_the_wanted_frames_without_the_primer(pieces: int) -> None:
     for primer in (None, torch.zeros(0, PITCHES), torch.ones(4, PITCHES)):
-        rolls = sample_rolls(sampling_model(), 5, make_generators(1, pieces), primer=primer)
+        rolls = sampled(sampling_model(), 5, make_generators(1, pieces), primer=primer)
         assert rolls.shape == (pieces, 5, PITCHES)
         assert rolls.dtype == torch.bool
 
@@ -109,7 +114,7 @@ def test_sampling_equals_reading_and_sampling_one_frame_after_another(
     model, frames = sampling_model(density=0.3, **KINDS[kind]), NOISE_FRAMES + 3
     primer = torch.rand(5, PITCHES, generator=torch.Generator().manual_seed(5)) < 0.1
     sample_frame = unconditional(model.head, params)
-    rolls = sample_rolls(model, frames, make_generators(4, 2), sample_frame, primer=primer)
+    rolls = sampled(model, frames, make_generators(4, 2), sample_frame, primer=primer)
     generators, state, expected = make_generators(4, 2), None, []
     for given_frame in [torch.zeros(PITCHES), *primer.float()]:  # silence first
         vectors, state = model(given_frame.expand(2, 1, PITCHES), state)
@@ -144,7 +149,7 @@ def test_a_piece_continues_the_primer() -> None:
     model: Any = LastFrame(lambda frames: frames.roll(1, dims=-1))  # a semitone higher
 
     def continued(primer: Tensor | None) -> list[list[int]]:
-        return steps_of(sample_rolls(model, 3, make_generators(1, 1), primer=primer)[0].numpy())
+        return steps_of(sampled(model, 3, make_generators(1, 1), primer=primer)[0].numpy())
 
     assert continued(torch.from_numpy(roll_from({21}, {60, 64}))) == [[61, 65], [62, 66], [63, 67]]
     assert continued(None) == continued(torch.zeros(0, PITCHES)) == [[], [], []]
@@ -155,7 +160,7 @@ def test_the_whole_primer_has_an_effect_not_only_its_end() -> None:
     primers = [roll_from(first, {62}, {64}) for first in ({60}, set(range(21, 109)))]
     # The random numbers are the same, so only the primers can make a difference.
     rolls = [
-        sample_rolls(model, 9, make_generators(1, 50), primer=torch.from_numpy(primer))
+        sampled(model, 9, make_generators(1, 50), primer=torch.from_numpy(primer))
         for primer in primers
     ]
     assert not torch.equal(rolls[0], rolls[1])
@@ -164,7 +169,7 @@ def test_the_whole_primer_has_an_effect_not_only_its_end() -> None:
 def test_greedy_sampling_does_not_depend_on_the_seed() -> None:
     model = sampling_model(density=0.4)
     rolls = [
-        sample_rolls(model, 20, make_generators(seed, 2), unconditional(model.head, GREEDY))
+        sampled(model, 20, make_generators(seed, 2), unconditional(model.head, GREEDY))
         for seed in (1, 2)
     ]
     assert torch.equal(rolls[0], rolls[1])
@@ -172,11 +177,13 @@ def test_greedy_sampling_does_not_depend_on_the_seed() -> None:
     assert rolls[0].any()
 
 
-@pytest.mark.parametrize("max_hold", [0, 1, 3])
-def test_progress_is_reported_for_every_frame_once_while_sampling(max_hold: int) -> None:
+@pytest.mark.parametrize("medley", [False, True])
+def test_progress_is_reported_for_every_frame_once_while_sampling(medley: bool) -> None:
     reports: list[int] = []
-    model = sampling_model(0, density=0.005)  # two frames of three are silent
-    sample_rolls(model, 40, make_generators(1, 3), max_hold=max_hold, on_frames=reports.append)
+    sample_rolls(
+        ending_model(0.05), 40, make_generators(1, 3),
+        ending=Ending(), medley=medley, on_frames=reports.append,
+    )  # fmt: skip
     assert sum(reports) == 120
     assert len(reports) > 2
 
@@ -184,49 +191,66 @@ def test_progress_is_reported_for_every_frame_once_while_sampling(max_hold: int)
 # ---- where a piece ends --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("max_hold", "expected"),
-    [
-        (0, [70, 71, 72, 72, 72, 72, 72, 72, 72, 72]),
-        (2, [70, 71, 72, 72, 1, 2, 3, 3, 1, 2]),
-        (4, [70, 71, 72, 72, 72, 72, 1, 2, 3, 3]),
-        (7, [70, 71, 72, 72, 72, 72, 72, 72, 72, 1]),
-        (8, [70, 71, 72, 72, 72, 72, 72, 72, 72, 72]),
-    ],
-)
-def test_a_chord_held_for_max_hold_frames_ends_the_piece_and_another_begins(
-    max_hold: int, expected: list[int]
-) -> None:
+def ending_model(rate: float) -> Any:
+    """Return a model that ends a piece after each frame with this probability."""
+    model = sampling_model(0, density=0.05)
+    set_end_rate(model, rate)
+    return model
+
+
+def test_pieces_end_as_often_as_the_model_predicts_and_a_greedy_one_when_it_is_likely() -> None:
+    rolls = sample_rolls(ending_model(0.1), 500, make_generators(1, 400), ending=Ending())
+    # Lengths are geometric: mean 10, standard deviation 9.5, so of 400 the mean is off by 0.5.
+    assert 8 < np.mean([len(roll) for roll in rolls]) < 12
+    for rate, frames in ((0.49, 30), (0.51, 1)):
+        [roll] = sample_rolls(
+            ending_model(rate), 30, make_generators(1, 1), ending=Ending(greedy=True)
+        )
+        assert len(roll) == frames
+
+
+def test_an_ended_piece_is_the_same_alone_among_others_and_with_more_room() -> None:
+    model, ending = ending_model(0.05), Ending(bounds=LoopBounds(3, 5))
+    together = sample_rolls(model, 60, make_generators(3, 6), ending=ending)
+    alone = sample_rolls(model, 60, make_generators(3, 6)[4:5], ending=ending)
+    np.testing.assert_array_equal(alone[0], together[4])
+    longer = sample_rolls(model, 90, make_generators(3, 6), ending=ending)
+    for roll, more in zip(together, longer, strict=True):
+        np.testing.assert_array_equal(more[: len(roll)], roll)
+
+
+def test_a_medley_fills_its_length_with_different_pieces() -> None:
+    model, ending = ending_model(0.1), Ending()
+    [medley] = sample_rolls(model, 80, make_generators(3, 1), ending=ending, medley=True)
+    [first] = sample_rolls(model, 80, make_generators(3, 1), ending=ending)
+    assert len(medley) == 80 > len(first)
+    np.testing.assert_array_equal(medley[: len(first)], first)
+    assert len({frame.tobytes() for frame in medley}) > 50
+
+
+@pytest.mark.parametrize(("period", "expected"), [(1, 5), (3, 7)])
+def test_a_piece_that_can_not_leave_a_loop_ends_at_the_bound(period: int, expected: int) -> None:
     def follow(frames: Tensor) -> Tensor:
-        """Return columns 1, 2, 3, 3, ... after silence, and 70, 71, 72, 72, ... after 69."""
-        last = frames.argmax(dim=1)
-        return nn.functional.one_hot(last + (last % 69 < 3), PITCHES).float()
+        return nn.functional.one_hot((frames.argmax(dim=1) + 1) % period, PITCHES).float()
 
     model: Any = LastFrame(follow)
-    primer = torch.eye(PITCHES)[[69]]
-    rolls = sample_rolls(model, 10, make_generators(1, 2), primer=primer, max_hold=max_hold)
-    assert [roll.int().argmax(dim=1).tolist() for roll in rolls] == [expected] * 2
+    model.end_head = lambda vectors, frames: torch.full((len(frames),), -torch.inf)
+    # One period, and as many frames that repeat it as the bound allows.
+    ending = Ending(bounds=LoopBounds(4, 99))
+    rolls = sample_rolls(model, 50, make_generators(1, 2), ending=ending)
+    assert [len(roll) for roll in rolls] == [expected] * 2
+    held = Ending(bounds=LoopBounds(99, 6))
+    rolls = sample_rolls(model, 50, make_generators(1, 2), ending=held)
+    assert [len(roll) for roll in rolls] == [6 if period == 1 else 50] * 2
 
 
-@settings(max_examples=10)
-@given(max_hold=st.integers(1, 8), frames=st.integers(1, 70), pieces=st.integers(1, 6))
-def test_what_follows_the_end_of_a_piece_is_the_same_alone_among_others_and_in_longer_rolls(
-    max_hold: int, frames: int, pieces: int
-) -> None:
-    model = sampling_model(0, density=0.005)
-    together = sample_rolls(model, frames, make_generators(3, pieces), max_hold=max_hold)
-    for i in {0, pieces - 1}:
-        one = make_generators(3, pieces)[i : i + 1]
-        alone = sample_rolls(model, frames, one, max_hold=max_hold)
-        assert torch.equal(alone[0], together[i])
-    longer = sample_rolls(model, frames + 5, make_generators(3, pieces), max_hold=max_hold)
-    assert torch.equal(longer[:, :frames], together)
-
-
-def test_the_next_piece_is_not_the_first_again() -> None:
-    model = sampling_model(0, density=0.05)
-    rolls = sample_rolls(model, 40, make_generators(3, 1), max_hold=1)
-    assert len({bytes(frame.numpy()) for frame in rolls[0]}) > 30
+def test_a_frame_that_would_continue_a_loop_is_sampled_again() -> None:
+    model, bounds = ending_model(1e-9), LoopBounds(loop=2, hold=3)
+    model.head.set_unigram(torch.full((PITCHES,), 1e-6).index_fill(0, torch.arange(2), 0.7))
+    rolls = sample_rolls(model, 60, make_generators(1, 8), ending=Ending(bounds=bounds))
+    assert max(longest_loop(roll) for roll in rolls) <= 2
+    assert max(longest_held_pitch(roll) for roll in rolls) <= 3
+    assert np.mean([len(roll) for roll in rolls]) > 5  # far more than without sampling again
 
 
 # ---- what the settings mean ----------------------------------------------------------------------
@@ -321,7 +345,7 @@ def test_sample_returns_primer_and_new_frames_with_the_wanted_parameters() -> No
         primer=torch.from_numpy(primer),
     )
     assert len(pieces) == 2
-    for piece, frames in zip(pieces, expected.numpy(), strict=True):
+    for piece, frames in zip(pieces, expected, strict=True):
         assert piece.roll.dtype == bool
         assert not piece.roll[:4].any()
         new = highest_notes(frames, 3)
@@ -334,13 +358,12 @@ def test_sample_refuses_unknown_settings_and_values_out_of_range() -> None:
             sample(sampling_model(), **wanted)
 
 
-def test_max_hold_limits_free_pieces_but_not_a_given_melody(tmp_path: Path) -> None:
-    held = roll_from(*[{60}] * 12)
-    free = [play(tmp_path, 0, temperature=0, beats=20.0, max_hold=beats) for beats in (1.5, 0)]
-    # With a limit of three frames, the same greedy piece begins again.
-    assert [longest_hold(pieces[0]) for pieces in free] == [3, 6]
-    harmonized = play(tmp_path, temperature=0, harmonize=held, normalize_key=False, max_hold=1.0)
-    assert all(roll[:, 60 - 21].all() for roll in harmonized)
+def test_a_melody_over_given_chords_lasts_as_long_as_they_do(tmp_path: Path) -> None:
+    model, chords = ending_model(0.9), str(tmp_path / "chords.mid")
+    roll_to_midi(roll_from(*[{48, 52}] * 20), 0.5).write(chords)
+    [free] = sample(model, 1, beats=20)
+    [over] = sample(model, 1, melody_over=chords, normalize_key=False)
+    assert len(free.roll) < len(over.roll) == 20
 
 
 @pytest.mark.parametrize("flag", ["primer_midi", "continue_from"])
@@ -466,7 +489,7 @@ def test_existing_samples_are_replaced_only_with_overwrite(
 def test_each_sample_is_summarised_with_its_copied_share_if_the_data_are_present(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = [run, "--num_samples=2", "--beats=40", "--seed=3", "--formats=mid"]
+    flags = [run, "--num_samples=2", "--beats=40", "--medley", "--seed=3", "--formats=mid"]
     assert call(generate, *flags, "--output_dir=one") == 0
     printed = capsys.readouterr().out.splitlines()
     lines = [line for line in printed if line.startswith("one")]

@@ -450,6 +450,15 @@ def test_an_abc_tune_is_read_as_it_sounds(tmp_path: Path) -> None:
     assert (music.bpm, music.metre, music.key) == (108, Metre(6, 8, 0.5), Key(7, False))
 
 
+def test_of_a_book_of_tunes_the_first_is_taken_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.abc"
+    path.write_text(f"{ABC}\n{ABC.replace('X:1', 'X:2')}")
+    assert len(play(continue_from=str(path)).given) == 22
+    assert "a file of 2 pieces; only the first is used" in capsys.readouterr().err
+
+
 def test_musicxml_is_read_with_ties_upbeat_tempo_and_key(tmp_path: Path) -> None:
     path = tmp_path / "a.musicxml"
     path.write_text(MUSICXML)

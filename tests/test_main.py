@@ -100,7 +100,7 @@ def test_every_setting_that_is_given_is_kept_and_reaches_the_model(small_set: Pa
         "max_minutes": 5.0, "embed_dropout": 0.2, "attention_window": 9, "viewpoints": 2,
         "attention_heads": 2, "head_dim": 3, "query_frames": 5, "attention_dropout": 0.3,
         "upper_layers": 1, "transpose_prob": 0.5, "lr_schedule": "onecycle", "warmup_ratio": 0.25,
-        "precision": "bfloat16", "max_hold": 4.0,
+        "precision": "bfloat16",
     }  # fmt: skip
     flags = [f"--{name}={value}" for name, value in given.items()]
     assert call(main, "--data", small_set, "--run_dir=run", "--relative_pitch", *flags) == 0
@@ -235,7 +235,8 @@ def test_evaluate_prints_the_results_of_the_run_again(
     }  # fmt: skip
     for split in ("valid", "test"):
         assert results[split].keys() == {
-            "nll", "nll_first_frame_scored", "nll_per_piece_mean", "frame_accuracy", "frames",
+            "nll", "nll_first_frame_scored", "nll_per_piece_mean", "end_nll_per_piece",
+            "frame_accuracy", "frames",
             "unigram", "first_order_markov",
         }  # fmt: skip
     assert results["test"]["frames"] == 60

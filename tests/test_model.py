@@ -9,7 +9,7 @@ from torch import Tensor
 
 import reference
 from helpers import random_frames
-from helpers_train import ATTENTION, VARIANTS, make_model
+from helpers_train import ATTENTION, VARIANTS, frame_parameters, make_model
 from model import AttentivePianoLSTM, PianoLSTM, build_model
 from pianolstm.layers import attention
 from settings import ModelSettings
@@ -56,13 +56,14 @@ def test_the_gradient_equals_the_slope_of_the_reference(sizes: dict[str, Any]) -
     model.head.nll(vectors[0], piece[0, 1:]).sum().backward()
     # The slope along one random direction, in which every weight changes.
     torch.manual_seed(1)
-    direction = {name: torch.randn_like(weights) for name, weights in model.named_parameters()}
+    direction = {name: torch.randn_like(w) for name, w in frame_parameters(model).items()}
     slope = sum(float((model.get_parameter(n).grad * d).sum()) for n, d in direction.items())
     sides = []
     for sign in (1, -1):
         weights = {
             name: array + sign * 1e-6 * direction[name].numpy()
             for name, array in reference.weights_of(model).items()
+            if name in direction
         }
         vectors = reference.predict(weights, piece[0, :-1].numpy(), 4)
         head = reference.part(weights, "head")
@@ -132,11 +133,15 @@ def test_the_weights_of_a_model_have_these_names_and_sizes() -> None:
         "head.below.bias": (10,),
         "head.chosen_proj.weight": (2, 20),
         "head.unit_proj.weight": (21, 2),
+        "end_head.hidden.weight": (32, 15),
+        "end_head.hidden.bias": (32,),
+        "end_head.logit.weight": (1, 32),
+        "end_head.logit.bias": (1,),
     }
     head = {
         name: shape
         for name, shape in shapes(**sizes | {"latent_size": 0}).items()
-        if "head" in name
+        if name.startswith("head")
     }
     assert head == {"head.logits.weight": (10, 5), "head.logits.bias": (10,)}
 

@@ -3,28 +3,18 @@
 Scores are parsed by music21 (Cuthbert and Ariza 2010).
 """
 
-import io
 import math
-import warnings
-from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pianolstm.files import InputError, one_line
+from pianolstm.inputs.scores import SCORE_SUFFIXES, parse_scores, play_repeats
 from pianolstm.midi import MidiMusic, NoRollError, ReadOptions, read_notes, read_pieces
 from pianolstm.piece import Metre, Note
 from pianolstm.tonality import Key
 
-_SCORES = {  # music21's names of formats, by suffix
-    ".musicxml": "musicxml",
-    ".xml": "musicxml",
-    ".mxl": "musicxml",
-    ".abc": "abc",
-    ".krn": "humdrum",
-}
 _VELOCITY = 80  # of notes without a dynamic
-_MAX_BYTES = 2**24  # of a score
 
 
 def read_music(
@@ -49,9 +39,9 @@ def read_music(
     Raises:
         InputError: the file can't be read, has no note, or is too long.
     """
-    if Path(path).suffix.lower() in _SCORES:
+    if Path(path).suffix.lower() in SCORE_SUFFIXES:
         music = read_score(path)
-        remarks = []
+        remarks = [*music.left_out]
     else:
         music = read_notes(path, by_seconds=by_seconds, sustain=sustain)
         pieces = read_pieces(path, ReadOptions())
@@ -67,10 +57,12 @@ def read_music(
 
 
 def read_score(path: str | Path) -> MidiMusic:
-    """Read a score as it sounds: repeats are played, tied notes are one, grace notes left out.
+    """Read the first piece of a score as it sounds.
+
+    Repeats are played, tied notes are one, grace notes and names of chords left out.
 
     Args:
-        path: a file that music21 reads.
+        path: a MusicXML, ABC or Humdrum file.
 
     Raises:
         InputError: the file can't be read.
@@ -78,66 +70,43 @@ def read_score(path: str | Path) -> MidiMusic:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    if path.stat().st_size > _MAX_BYTES:
-        raise InputError(f"{path}: larger than {_MAX_BYTES >> 20} MB")
     try:
-        with redirect_stderr(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # music21 warns of scores that are odd but readable
-            score = _parse(path)
-            flat = _as_played(score).stripTies().flatten()
-            beats = float(flat.highestTime)
-            return MidiMusic(_notes(flat), _bpm(flat), _metre(score), _key(flat), beats)
+        score, *others = parse_scores(path)
+        flat = score.flatten()
+        notes, left_out = _notes(score)
+        if others:
+            left_out.append(f"a file of {len(others) + 1} pieces; only the first is used")
+        return MidiMusic(
+            notes,
+            _bpm(flat),
+            _metre(score),
+            _key(flat),
+            max([note.end for note in notes], default=0.0),
+            tuple(left_out),
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except Exception as error:  # music21 raises dozens of types for damaged files
         raise InputError(f"{path}: not a readable score ({one_line(error)})") from None
 
 
-def _parse(path: Path) -> Any:
-    """Return the first score of a file at sounding pitch, as music21 reads it."""
-    from music21.converter import Converter  # half a second to import
-    from music21.stream import Opus
-
-    converter, kind = Converter(), _SCORES[path.suffix.lower()]
-    # Not `converter.parse`, which keeps pickles of the files, and opens addresses.
-    if path.suffix.lower() == ".mxl":
-        converter.parseFileNoPickle(path, format=kind)
-    else:
-        converter.parseData(_decode(path.read_bytes()), format=kind)
-    score: Any = converter.stream
-    score = score.scores[0] if isinstance(score, Opus) else score
-    if any(part.transposition for part in score.recurse().getElementsByClass("Instrument")):
-        score.toSoundingPitch(inPlace=True)
-    return score
-
-
-def _decode(data: bytes) -> str:
-    """Return the text of a score; Latin-1, in which every byte is a letter, if it is not UTF-8."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
-
-
-def _as_played(score: Any) -> Any:
-    """Return the score with its repeats written out, or as it is if they are contradictory."""
-    try:
-        return score.expandRepeats()
-    except Exception:  # music21's Expander raises several types
-        return score
-
-
-def _notes(flat: Any) -> tuple[Note, ...]:
-    """Return the notes of a flat music21 stream, by start and pitch."""
-    notes = []
-    for element in flat.notes:
+def _notes(score: Any) -> tuple[tuple[Note, ...], list[str]]:
+    """Return the notes of a music21 score, by start and pitch, and what is left out of them."""
+    written, left_out = [], []
+    for element in score.stripTies().flatten().notes:
         start, length = float(element.offset), float(element.quarterLength)
-        if length <= 0 or "ChordSymbol" in element.classes:
+        if length <= 0 or "Harmony" in element.classes:  # grace notes have no length
             continue
         for part in getattr(element, "notes", [element]):  # those of a chord have their own volume
             velocity = part.volume.velocity or element.volume.velocity or _VELOCITY
-            notes += [Note(start, start + length, pitch.midi, velocity) for pitch in part.pitches]
-    return tuple(sorted(notes))
+            written += [((pitch.midi, velocity), start, start + length) for pitch in part.pitches]
+    try:
+        played = play_repeats(score, written)
+    except Exception:  # music21's Expander, on repeat signs that contradict one another
+        played = written
+        left_out.append("its repeat signs contradict one another and are not played")
+    notes = [Note(start, end, pitch, velocity) for (pitch, velocity), start, end in played]
+    return tuple(sorted(notes)), left_out
 
 
 def _bpm(flat: Any) -> float:

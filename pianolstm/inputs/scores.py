@@ -18,7 +18,7 @@ from functools import partial
 from html import unescape
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -29,6 +29,8 @@ from pianolstm.midi import MidiAccount, ReadOptions
 from pianolstm.rolls import LOWEST_PITCH, PITCHES, SPLITS, PackedRolls
 
 SCORE_SUFFIXES = (".musicxml", ".mxl", ".xml", ".abc", ".krn")
+
+T = TypeVar("T")
 
 _HEAD_BYTES = 2**14  # of a file, in which its format shows
 _MAX_BYTES = 2**26  # of one file, unpacked
@@ -237,6 +239,17 @@ _Notes = list[tuple[int, float, float]]  # (MIDI number, start, end), in beats
 
 def _notes_of_file(path: Path) -> Iterator[tuple[_Notes, _Counts]]:
     """Yield the notes of each piece in a file, with repeats played, and what is left out."""
+    for score in parse_scores(path):
+        yield _notes_of_score(score)
+
+
+def parse_scores(path: Path) -> list[Any]:
+    """Return each piece in a file, a music21.stream.Score at sounding pitch.
+
+    Raises:
+        InputError: the file is in another form, or too large; the message has no path.
+        Exception: of almost any type, if it is damaged.
+    """
     if (kind := score_format(path)) is None:
         raise InputError("neither MusicXML, ABC nor Humdrum with **kern")
     with path.open("rb") as file:
@@ -254,9 +267,12 @@ def _notes_of_file(path: Path) -> Iterator[tuple[_Notes, _Counts]]:
             converter.parseFileNoPickle(path, format=kind)
         else:
             converter.parseData(text, format=kind)
-        stream = converter.stream
-        for score in stream.scores if isinstance(stream, Opus) else [stream]:
-            yield _notes_of_score(score)
+        stream: Any = converter.stream
+        scores = list(stream.scores) if isinstance(stream, Opus) else [stream]
+        for score in scores:
+            if any(part.transposition for part in score.recurse().getElementsByClass("Instrument")):
+                score.toSoundingPitch(inPlace=True)
+    return scores
 
 
 def _unpack_mxl(path: Path) -> str:
@@ -278,8 +294,6 @@ def _check_size(size: int) -> None:
 
 def _notes_of_score(score: Any) -> tuple[_Notes, _Counts]:
     """Return the notes of a music21 score as they sound, and what is left out of them."""
-    if any(part.transposition for part in score.recurse().getElementsByClass("Instrument")):
-        score.toSoundingPitch(inPlace=True)
     notes: _Notes = []
     symbols = 0
     for element in score.flatten().notes:
@@ -290,13 +304,15 @@ def _notes_of_score(score: Any) -> tuple[_Notes, _Counts]:
             end = start + float(element.quarterLength)
             notes += [(pitch.midi, start, end) for pitch in element.pitches]
     try:
-        return _play_repeats(score, notes), _Counts(symbols)
+        return play_repeats(score, notes), _Counts(symbols)
     except Exception:  # music21's Expander, on repeat signs that contradict one another
         return notes, _Counts(symbols, unplayed_repeats=1)
 
 
-def _play_repeats(score: Any, notes: _Notes) -> _Notes:
+def play_repeats(score: Any, notes: list[tuple[T, float, float]]) -> list[tuple[T, float, float]]:
     """Return the notes in the order in which repeat signs, endings, da capo and so on play them.
+
+    A note is (anything, start, end), in beats.
 
     music21 expands a copy of a part that has its signs but not its notes: copying these as well
     takes minutes for a long score.
@@ -327,10 +343,10 @@ def _play_repeats(score: Any, notes: _Notes) -> _Notes:
     _open_repeats(copies, endings)
     starts = [float(measure.offset) for measure in measures]
     ends = [*starts[1:], max([starts[-1], *(end for *_, end in notes)])]
-    inside: list[_Notes] = [[] for _ in measures]
+    inside: list[list[tuple[T, float, float]]] = [[] for _ in measures]
     for pitch, start, end in notes:
         inside[max(bisect_right(starts, start + _EPSILON) - 1, 0)].append((pitch, start, end))
-    played: _Notes = []
+    played: list[tuple[T, float, float]] = []
     now = 0.0
     for i in Expander(signs).measureMap():
         later = now - starts[i]

@@ -9,6 +9,7 @@ units (Memisevic and Hinton 2010, "Learning to represent spatial transformations
 higher-order Boltzmann machines").
 """
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
@@ -303,6 +304,41 @@ def _choice_logits(
     logits = torch.addmm(base, units, weights.unit_proj)  # (S, 2 P + 3)
     by_class, by_interval = logits.split((pitches + 1, pitches + 2), dim=1)
     return by_class + by_interval.gather(1, indices.logits.index_select(0, previous))
+
+
+class EndHead(nn.Module):
+    """The probability that a frame is the last one of its piece.
+
+    Two linear layers with rectified hidden units read the model's vector and the frame itself. No
+    gradient flows back into the model, so learning where pieces end leaves the NLL of frames as it
+    is.
+
+    Args:
+        size: size of the model's vector.
+        pitches: P.
+        hidden_size: number of hidden units.
+    """
+
+    def __init__(self, size: int, pitches: int = PITCHES, hidden_size: int = 32) -> None:
+        """Make the layers."""
+        super().__init__()
+        self.hidden = nn.Linear(size + pitches, hidden_size)
+        self.logit = nn.Linear(hidden_size, 1)
+
+    def forward(self, vectors: Tensor, frames: Tensor) -> Tensor:
+        """Return the logit that each frame is the last, (...).
+
+        Args:
+            vectors: (..., size), the model's vectors after it has read the frames.
+            frames: (..., P) of 0 and 1.
+        """
+        inputs = torch.cat([vectors.detach(), frames], dim=-1)
+        return self.logit(functional.relu(self.hidden(inputs)))[..., 0]
+
+    def set_rate(self, rate: float) -> None:
+        """Set the bias so that a frame is the last with this probability; training starts here."""
+        with torch.no_grad():
+            self.logit.bias.fill_(math.log(rate / (1 - rate)))
 
 
 def sample_categorical(

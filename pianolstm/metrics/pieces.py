@@ -16,6 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pianolstm.metrics.form import (
+    SECTION_LAGS,
+    beat_strength,
+    ends_on_tonic,
+    longest_held_pitch,
+    loop_share,
+    section_repeats,
+)
 from pianolstm.midi import roll_to_notes
 from pianolstm.rolls import LOWEST_PITCH, PACKED_BYTES, PITCHES
 from pianolstm.tonality import KEY_NAMES, pitch_class_counts
@@ -276,6 +284,15 @@ METRICS = {
         for lag in _LAGS
     },
     "exact repeats": Metric(exact_repeats, "share of windows"),
+    "length": Metric(lambda roll: float(len(roll)), "frames"),
+    "ends on the tonic": Metric(ends_on_tonic, "share of pieces"),
+    "longest loop": Metric(loop_share, "share of frames"),
+    "longest held pitch": Metric(longest_held_pitch, "frames"),
+    **{
+        f"repeats after {lag} frames": Metric(partial(section_repeats, lag=lag), "share of frames")
+        for lag in SECTION_LAGS
+    },
+    "beat": Metric(beat_strength, "share of bass changes"),
     "pitch classes": Metric(pitch_class_histogram, "share of note-frames", KEY_NAMES),
     "pitch class transitions": Metric(pitch_class_transitions, "share of transitions", KEY_NAMES),
     "note lengths": Metric(

@@ -1,6 +1,6 @@
 """Reports in text: a corpus, a model's scores, and how closely samples resemble real music."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,6 @@ from pianolstm.rolls import PackedRolls, Splits
 
 if TYPE_CHECKING:
     from pianolstm.metrics.comparison import Comparison
-
-_BATCH = 32  # samples generated side by side
 
 
 # ---- a corpus and a model's scores ---------------------------------------------------------------
@@ -61,36 +59,6 @@ def results_table(
     lines.append(f"  {'':28}{'valid':>8}{'test':>8}")
     lines += ["  {:28}{:>8}{:>8}".format(*row) for row in rows]
     return "\n".join(lines) + "\n", rows
-
-
-# ---- samples to evaluate -------------------------------------------------------------------------
-
-
-def lengths_like(pieces: Sequence[np.ndarray], count: int) -> list[int]:
-    """Return the lengths in frames of `count` pieces, starting over where there are fewer."""
-    return [len(pieces[i % len(pieces)]) for i in range(count)]
-
-
-def sample_lengths(
-    lengths: Sequence[int], sample: Callable[[int, list[int]], np.ndarray]
-) -> list[np.ndarray]:
-    """Generate samples of given lengths, in batches of similar length.
-
-    Args:
-        lengths: frames of each sample.
-        sample: a function of a number of frames and the indices of B samples that generates them,
-            (B, frames, 88) bool.
-
-    Returns:
-        A roll for each length, (T, 88) bool, in the order of `lengths`.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    rolls: dict[int, np.ndarray] = {}
-    for start in range(0, len(order), _BATCH):
-        indices = order[start : start + _BATCH]
-        batch = sample(max(lengths[i] for i in indices), indices)
-        rolls |= {i: roll[: lengths[i]] for i, roll in zip(indices, batch, strict=True)}
-    return [rolls[i] for i in range(len(lengths))]
 
 
 # ---- the evaluation of samples -------------------------------------------------------------------

@@ -59,7 +59,7 @@ def test_samples_do_not_add_up_in_memory(
     frames: int, pieces: int, finished_run: FinishedRun
 ) -> None:
     model, at_once = PianoLSTM.load(finished_run.weights), min(pieces, 100)
-    settings = {"num_samples": at_once, "beats": frames * 0.5, "max_hold": 8.0}
+    settings = {"num_samples": at_once, "beats": frames * 0.5, "medley": True}
     sample(model, seed=0, **settings)
     reset_peak()
     before = memory_mb("VmRSS")

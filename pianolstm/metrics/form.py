@@ -1,0 +1,110 @@
+"""Metrics of form: loops, held pitches, the end of a piece, repeats of sections, the beat.
+
+A roll is (T, 88) bool. The reference for samples is a split of real pieces.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pianolstm.rolls import LOWEST_PITCH
+from pianolstm.tonality import estimate_key
+
+MAX_PERIOD = 16  # frames; what returns later than that is form, not a loop
+SECTION_LAGS = (16, 32, 64, 128)  # frames
+_BEAT_PERIODS = (4, 6)  # frames between changes of chord, in simple and in compound metres
+_BOUND_PIECES = 2000  # pieces of a training split that the bounds are computed from
+
+
+class LoopBounds(NamedTuple):
+    """The longest loop and the longest held pitch of real pieces, in frames."""
+
+    loop: int
+    hold: int
+
+
+def longest_loop(roll: np.ndarray, max_period: int = MAX_PERIOD) -> int:
+    """Return the length in frames of the longest section that at once repeats itself.
+
+    A loop of period p is a run of sounding frames with x_t = x_{t-p}. Its length is that of the
+    run: a section played once has length 0, a chord held for n frames n - 1.
+
+    Args:
+        roll: (T, 88) bool.
+        max_period: longest period in frames.
+    """
+    sounding = np.asarray(roll.any(axis=1))
+    longest = 0
+    for period in range(1, min(max_period, len(roll) - 1) + 1):
+        same = np.equal(roll[period:], roll[:-period]).all(axis=1) & sounding[period:]
+        longest = max(longest, _longest_run(same))
+    return longest
+
+
+def loop_share(roll: np.ndarray) -> float:
+    """Return the share of a roll's frames in its longest loop, 0 to 1; NaN for no frames."""
+    return longest_loop(roll) / len(roll) if len(roll) else np.nan
+
+
+def longest_held_pitch(roll: np.ndarray) -> float:
+    """Return the largest number of consecutive frames in which one pitch sounds; 0 for silence."""
+    return float(max((_longest_run(column) for column in roll.T[roll.any(axis=0)]), default=0))
+
+
+def loop_bounds(rolls: Sequence[np.ndarray], share: float = 0.001) -> LoopBounds:
+    """Return the bounds that all but a share of real pieces stay within.
+
+    Args:
+        rolls: the training split, (T, 88) bool each; at most 2,000 of them are used.
+        share: share of the pieces that may exceed a bound.
+    """
+    some = [rolls[i] for i in range(0, len(rolls), max(1, len(rolls) // _BOUND_PIECES))]
+    loops = [longest_loop(roll) for roll in some]
+    holds = [longest_held_pitch(roll) for roll in some]
+    return LoopBounds(*(int(np.ceil(np.quantile(v, 1 - share))) for v in (loops, holds)))
+
+
+def ends_on_tonic(roll: np.ndarray) -> float:
+    """Return 1 if the last sounding frame is of the tonic triad, tonic included, else 0.
+
+    The key is estimated from the whole roll. NaN where there is none, as in silence.
+    """
+    key, sounding = estimate_key(roll), np.flatnonzero(roll.any(axis=1))
+    if key is None or not len(sounding):
+        return np.nan
+    classes = (np.flatnonzero(roll[sounding[-1]]) + LOWEST_PITCH - key.tonic) % 12
+    triad = {0, 3 if key.minor else 4, 7}
+    return float(0 in classes and set(classes.tolist()) <= triad)
+
+
+def section_repeats(roll: np.ndarray, lag: int) -> float:
+    """Return the share of frames that sound and equal the frame `lag` earlier, 0 to 1.
+
+    NaN if the roll is not longer than the lag.
+    """
+    if len(roll) <= lag:
+        return np.nan
+    same = np.equal(roll[lag:], roll[:-lag]).all(axis=1) & roll[lag:].any(axis=1)
+    return float(same.mean())
+
+
+def beat_strength(roll: np.ndarray) -> float:
+    """Return the share of changes of the bass that fall on the best phase of the metre, 0 to 1.
+
+    The metre has a period of 4 or 6 frames, whichever holds more changes than chance (1/4, 1/6) by
+    a larger factor. NaN with fewer than 8 changes.
+    """
+    bass = np.where(roll.any(axis=1), roll.argmax(axis=1), -1)
+    changes = np.flatnonzero(bass[1:] != bass[:-1]) + 1
+    if len(changes) < 8:
+        return np.nan
+    shares = [np.bincount(changes % p, minlength=p).max() / len(changes) for p in _BEAT_PERIODS]
+    return float(max(zip(np.multiply(shares, _BEAT_PERIODS), shares, strict=True))[1])
+
+
+def _longest_run(flags: np.ndarray) -> int:
+    """Return the length of the longest run of True."""
+    edges = np.diff(np.concatenate([[0], flags.astype(np.int8), [0]]))
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    return int((ends - starts).max(initial=0))

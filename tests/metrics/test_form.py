@@ -1,0 +1,74 @@
+"""Metrics of form, on rolls small enough to count by hand."""
+
+import numpy as np
+import pytest
+
+from helpers import roll_from
+from pianolstm.metrics.form import (
+    LoopBounds,
+    beat_strength,
+    ends_on_tonic,
+    longest_held_pitch,
+    longest_loop,
+    loop_bounds,
+    loop_share,
+    section_repeats,
+)
+
+C, F, G = {48, 64, 67}, {41, 65, 69}, {43, 62, 71}
+
+
+@pytest.mark.parametrize(
+    ("frames", "loop", "held"),
+    [
+        ([C, F, G], 0, 1),
+        ([C, C, C, F], 2, 3),
+        ([C, F, C, F, C, G], 3, 1),
+        ([C, F, G, C, F, G, C, C], 4, 2),
+        ([set(), set(), set(), C], 0, 1),
+        ([{60, 64}, {60, 65}, {60, 67}, {60}], 0, 4),
+    ],
+)
+def test_loops_and_held_pitches_are_counted_in_frames(
+    frames: list[set[int]], loop: int, held: int
+) -> None:
+    roll = roll_from(*frames)
+    assert (longest_loop(roll), longest_held_pitch(roll)) == (loop, held)
+    assert loop_share(roll) == loop / len(frames)
+
+
+def test_a_repeat_after_more_than_the_longest_period_is_no_loop() -> None:
+    section = [{40 + i} for i in range(17)]
+    assert longest_loop(roll_from(*section, *section)) == 0
+    assert longest_loop(roll_from(*section[:16], *section[:16])) == 16
+
+
+def test_bounds_hold_for_all_but_a_share_of_the_pieces() -> None:
+    rolls = [roll_from(*[C] * n) for n in range(1, 101)]
+    assert loop_bounds(rolls, share=0) == LoopBounds(loop=99, hold=100)
+    assert loop_bounds(rolls, share=0.5) == LoopBounds(loop=50, hold=51)
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [([C], 1.0), ([C, set()], 1.0), ([{48, 67}], 1.0), ([G], 0.0), ([{64}], 0)],
+)
+def test_the_last_sounding_frame_is_compared_with_the_tonic_triad(
+    last: list[set[int]], expected: float
+) -> None:
+    assert ends_on_tonic(roll_from(C, F, G, C, C, F, G, C, C, *last)) == expected
+
+
+def test_repeats_of_sections_and_the_beat_worked_out_by_hand() -> None:
+    roll = roll_from(*[C, C, C, C, G, G, G, G] * 4)
+    assert section_repeats(roll, 8) == 1.0
+    assert section_repeats(roll, 4) == 0.0
+    assert np.isnan(section_repeats(roll, 32))
+    assert np.isnan(beat_strength(roll))  # seven changes tell too little
+    assert beat_strength(roll_from(*[C, C, C, C, G, G, G, G] * 6)) == 1.0
+    assert beat_strength(roll_from(*[C, G] * 12)) == pytest.approx(6 / 23)
+
+
+def test_silence_has_no_last_chord() -> None:
+    assert np.isnan(ends_on_tonic(roll_from(set(), set())))
+    assert np.isnan(loop_share(np.zeros((0, 88), bool)))
