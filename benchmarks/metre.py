@@ -1,7 +1,7 @@
 """Metre: how often the estimate is right, for the MIDI files of Nottingham and Bach's chorales.
 
     python benchmarks/metre.py /path/to/nottingham-midi      # a minute
-    python benchmarks/metre.py --chorales                    # of music21's corpus; five minutes
+    python benchmarks/metre.py chorales                      # of music21's corpus; five minutes
 
 The folder has train/, valid/ and test/ with .mid files that contain their time signature. Where
 their bars begin is known from their first chord, since none is played in an upbeat. The table is
@@ -181,13 +181,12 @@ def measure_chorales() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what the arguments name; return the exit status."""
     parser = argparse.ArgumentParser(description="Measure the estimate of the metre.")
-    parser.add_argument("folder", nargs="?", help="the folder nottingham-midi")
-    parser.add_argument("--chorales", action="store_true", help="measure Bach's chorales")
+    parser.add_argument("folder", help="the folder nottingham-midi, or `chorales`")
     flags = parser.parse_args(argv)
-    if flags.folder is not None:
-        measure_nottingham(Path(flags.folder))
-    if flags.chorales:
+    if flags.folder == "chorales":
         measure_chorales()
+    else:
+        measure_nottingham(Path(flags.folder))
     return 0
 
 
