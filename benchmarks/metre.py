@@ -1,7 +1,7 @@
 """Metre: how often the estimate is right, for the MIDI files of Nottingham and Bach's chorales.
 
     python benchmarks/metre.py /path/to/nottingham-midi      # a minute
-    python benchmarks/metre.py --chorales                    # of music21's corpus; five minutes
+    python benchmarks/metre.py chorales                      # of music21's corpus; five minutes
 
 The folder has train/, valid/ and test/ with .mid files that contain their time signature. Where
 their bars begin is known from their first chord, since none is played in an upbeat. The table is
@@ -46,9 +46,13 @@ def measure_nottingham(folder: Path) -> None:
         known = bool(chords)
         upbeat = min((note.start for note in chords), default=0.0) % true.bar_beats
         if path.parent.name == "train" and known and (true[:2]) in estimator._BARS:
-            count_events(
-                generated_notes(Piece(roll, FRAME_BEATS)), true._replace(upbeat=upbeat), rates
-            )
+            tune = generated_notes(Piece(roll, FRAME_BEATS))
+            count_events(tune, true._replace(upbeat=upbeat), rates)
+        tune = generated_notes(Piece(roll, FRAME_BEATS))
+        highest = split_parts(tune, four_voices=False)[0].notes
+        true_cells, cells = (to_cells(part, FRAME_BEATS) for part in (melody, highest))
+        counts["all"]["melody"] += len(true_cells)
+        counts["all"]["melody found"] += len(true_cells & cells)
         given = {
             "file": music.notes,
             "roll": generated_notes(Piece(roll, FRAME_BEATS)),
@@ -67,19 +71,31 @@ def measure_nottingham(folder: Path) -> None:
     print("| family | files | " + " | ".join(f"{c}: metre, upbeat" for c in COLUMNS) + " |")
     print("| --- |" + " --- |" * (1 + len(COLUMNS)))
     for family, count in counts.items():
-        cells = [
+        shares = [
             f"{count[f'{c} metre'] / max(count['files'], 1):.0%},"
             f" {count[f'{c} upbeat'] / max(count['known'], 1):.0%}"
             for c in COLUMNS
         ]
-        print(f"| {family} | {count['files']} | " + " | ".join(cells) + " |")
+        print(f"| {family} | {count['files']} | " + " | ".join(shares) + " |")
     print(
         "\nfrom the roll: "
         + ", ".join(
             f"{name} {number}" for name, number in sorted(counts["all"].items()) if " as " in name
         )
     )
+    share = counts["all"]["melody found"] / counts["all"]["melody"]
+    print(f"\nframes of the melody that are found in the roll: {share:.1%}")
     print_rates(rates)
+
+
+def to_cells(notes: Sequence[Note], frame_beats: float) -> set[tuple[int, int]]:
+    """Return the frames and pitches that notes fill."""
+    spans = [(int(n.start / frame_beats + 0.5), int(n.end / frame_beats + 0.5)) for n in notes]
+    return {
+        (frame, note.pitch)
+        for note, (start, end) in zip(notes, spans, strict=True)
+        for frame in range(start, end)
+    }
 
 
 def split_tracks(path: Path) -> tuple[list[Note], list[Note]]:
@@ -165,13 +181,12 @@ def measure_chorales() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what the arguments name; return the exit status."""
     parser = argparse.ArgumentParser(description="Measure the estimate of the metre.")
-    parser.add_argument("folder", nargs="?", help="the folder nottingham-midi")
-    parser.add_argument("--chorales", action="store_true", help="measure Bach's chorales")
+    parser.add_argument("folder", help="the folder nottingham-midi, or `chorales`")
     flags = parser.parse_args(argv)
-    if flags.folder is not None:
-        measure_nottingham(Path(flags.folder))
-    if flags.chorales:
+    if flags.folder == "chorales":
         measure_chorales()
+    else:
+        measure_nottingham(Path(flags.folder))
     return 0
 
 

@@ -34,9 +34,9 @@ _RATES = {
 }
 # The same for chorales, on quarter notes: in every second one of Bach's in music21's corpus.
 _CHORALE_RATES = {
-    "bar": (0.02, 0.01, 0.01, 0.15, 0.42, 0.39),
-    "half bar of 4/4": (0.11, 0.01, 0.01, 0.11, 0.46, 0.30),
-    "beat": (0.14, 0.01, 0.01, 0.30, 0.46, 0.08),
+    "bar": (0.02, 0.01, 0.01, 0.14, 0.42, 0.40),
+    "half bar of 4/4": (0.10, 0.01, 0.01, 0.13, 0.45, 0.30),
+    "beat": (0.15, 0.01, 0.01, 0.30, 0.45, 0.08),
 }
 _SIMPLE, _COMPOUND = ("between beats",), ("second of three", "third of three")
 _BARS = {  # the positions of a bar, an eighth note each
@@ -46,6 +46,7 @@ _BARS = {  # the positions of a bar, an eighth note each
     (6, 8): ("bar", *_COMPOUND, "dotted beat", *_COMPOUND),
     (9, 8): ("bar", *_COMPOUND, "dotted beat", *_COMPOUND, "dotted beat", *_COMPOUND),
 }
+_CHORALE_PRIOR = {(3, 4): 0.1, (4, 4): 0.9}
 _PRIOR = {(2, 4): 0.1, (3, 4): 0.1, (4, 4): 0.4, (6, 8): 0.4, (9, 8): 1e-4}
 
 
@@ -72,7 +73,7 @@ def estimate_metre(
     starts = np.array([start for start, _, _ in notes])
     step, offset = _find_grid(starts, chorale=chorale)
     events = _events(notes, step, offset)
-    table = _CHORALE_RATES if chorale else _RATES
+    table, prior = (_CHORALE_RATES, _CHORALE_PRIOR) if chorale else (_RATES, _PRIOR)
     rates = {name: np.array(row) / sum(row) for name, row in table.items()}
     bars = _BARS if signature is None else {signature: _bar_of(signature)}
     melody_alone = bool(np.mean(events >= 3) < _MIN_CHORDS)
@@ -93,7 +94,7 @@ def estimate_metre(
         logs = np.log([rates[name] for name in positions])
         for upbeat in range(size):
             value = float((np.roll(counts, -upbeat, axis=0) * logs).sum())
-            value += math.log(_PRIOR.get((numerator, denominator), 1) / size)
+            value += math.log(prior.get((numerator, denominator), 1) / size)
             if value > best_value:
                 beats = (upbeat * step + offset) % (numerator * 4 / denominator)
                 best, best_value = Metre(numerator, denominator, beats), value
