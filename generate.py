@@ -657,9 +657,9 @@ def read_chords(text: str, settings: SampleSettings, frame_beats: float) -> Give
         f"{flag}:", lambda t: parse_progression(t, metre.bar_beats, frame_beats), content
     )
     remarks: tuple[str, ...] = ()
-    if progression.lost:
+    if progression.off_grid:
         remarks = (
-            f"{flag}: {progression.lost} chords begin between the model's"
+            f"{flag}: {progression.off_grid} chords begin between the model's"
             f" {frame_beats:g}-beat frames; they are moved to the nearest",
         )
     beats = len(progression.chords) * frame_beats
