@@ -64,6 +64,6 @@ def test_samples_do_not_add_up_in_memory(
     reset_peak()
     before = memory_mb("VmRSS")
     for seed in range(max(pieces // at_once, 3)):
-        rolls = sample(model, seed=seed, **settings)
-        assert [len(roll) for roll in rolls] == [frames] * at_once
+        pieces_of_seed = sample(model, seed=seed, **settings)
+        assert [len(piece.roll) for piece in pieces_of_seed] == [frames] * at_once
     assert memory_mb("VmHWM") - before < GROWTH

@@ -15,7 +15,7 @@ from trials import FinishedRun, forms, run, signal_after
 from pianolstm.checkpoint import read_weights
 
 EPOCHS = "--epochs=8"  # as in the finished run
-FILES = 12  # that a run writes
+FILES = 14  # that a run writes
 
 
 def check_readable(folder: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_full_disk_leaves_no_partial_file(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the names of Linux")
-@forms(3, 12)
+@forms(3, 14)
 def test_a_place_that_does_not_exist_is_refused(count: int, finished_run: FinishedRun) -> None:
     places = ("/proc/nowhere", f"{finished_run.data}/below", "/dev/null/x", "a" * 300)
     weights = [str(finished_run.weights), "--seconds=1"]
