@@ -1,6 +1,6 @@
 """Fine-tune on 20 tunes, and compare with training from nothing and with the weights as they are.
 
-    python benchmarks/finetune.py                      three seeds, an hour on one core
+    python benchmarks/finetune.py                      three seeds, 40 minutes on one core
     python benchmarks/finetune.py --only fine-tuned    these rows alone
     python benchmarks/finetune.py --tunes FOLDER       keep the tunes as MIDI files there
 
@@ -78,7 +78,7 @@ def train(name: str, seed: int, tunes: Path, options: argparse.Namespace) -> dic
         command += [f"--seed={seed}", f"--threads={options.threads}", f"--run_dir={run}"]
         command += ["--num_samples=1", "--seconds=5"]
         began = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     start = results.get("init_from", {})
     return {

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import calibrate, measured_run, results, speed
+from benchmarks import calibrate, finetune, measured_run, results, speed
 from benchmarks.calibrate import PUBLISHED, RECIPES, Recipe, Result, on_plateau, piece_loss
 from data import RollDataset, collate
 from helpers import SMALL, Splits
@@ -164,6 +164,25 @@ def test_flags_of_every_row_are_flags_of_the_program(row: results.Row) -> None:
     flags, parser = parse_flags(row.flags.split())
     for group in GROUPS.values():
         group.from_flags(flags, parser)
+
+
+@pytest.mark.parametrize("words", finetune.COMMANDS.values(), ids=finetune.COMMANDS)
+def test_flags_of_the_compared_starts_are_flags_of_the_program(words: str) -> None:
+    flags, parser = parse_flags(words.format(weights="nottingham").split())
+    for group in GROUPS.values():
+        group.from_flags(flags, parser)
+
+
+def test_a_row_of_the_fine_tuning_table_has_means_and_the_three_values() -> None:
+    runs = [
+        {"valid": nll, "test": nll + 1, "best epoch": 2, "epochs": 3, "seconds": 90.0}
+        for nll in (1.0, 2.0, 3.0)
+    ]
+    row = finetune.line("fine-tuned", "--init_from jsb", runs)
+    assert row == (
+        "| fine-tuned | `--init_from jsb` | 2.000 (1.000, 2.000, 3.000)"
+        " | 3.000 (2.000, 3.000, 4.000) | 2 of 3, 2 of 3, 2 of 3 | 1.5 min |"
+    )
 
 
 def test_the_rows_of_a_table_have_different_names() -> None:
