@@ -528,8 +528,8 @@ def plan_infill(plan: Plan, given: "Given", heard: np.ndarray, play: PlaySetting
         raise InputError(f"--from_bar {first}: shorter than one of the model's frames")
     cut = cut_out(piece.given, start, end)
     remarks = [
-        f"{given.flag}: {cut.removed} notes of bars {first} to {last} (beats {start:g} to {end:g} of"
-        f" {metre}) are composed anew"
+        f"{given.flag}: {cut.removed} notes of bars {first} to {last} (beats {start:g} to {end:g}"
+        f" of {metre}) are composed anew"
     ]
     if cut.shortened:
         remarks[0] += f"; {cut.shortened} that reach into them are shortened"

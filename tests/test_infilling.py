@@ -11,7 +11,7 @@ from scipy.stats import chi2
 from torch import Tensor, nn
 
 import generate
-from generate import sample, sample_rolls
+from generate import sample
 from helpers import call, roll_from, steps_of
 from helpers_sampling import sampling_model
 from pianolstm.conditioning import cut_out
@@ -220,7 +220,6 @@ def test_with_one_particle_the_filling_continues_what_precedes_it(file: Path) ->
         make_generators(1, 1), 1,
     )  # fmt: skip
     assert steps_of(piece.roll[16:]) == steps_of(found[0].numpy())
-    assert sample_rolls(model, 16, make_generators(1, 1)).shape == found.shape
 
 
 @pytest.mark.parametrize(
@@ -245,4 +244,4 @@ def test_what_is_replaced_is_said_in_one_line(
     flags = ["--from_bar=2", "--to_bar=2", "--particles=2", "--num_samples=1", "--formats=mid"]
     assert call(generate, "--infill=my.mid", *flags) == 0
     errors = capsys.readouterr().err
-    assert "--infill my.mid: 11 notes of bars 2 to 2 (beats 4 to 8 of 4/4)" in errors
+    assert "--infill my.mid: 10 notes of bars 2 to 2 (beats 4 to 8 of 4/4)" in errors
