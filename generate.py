@@ -37,12 +37,12 @@ from pianolstm.conditioning import (
     highest_notes,
     line_to_roll,
     melody_over,
+    onsets_off_grid,
     parse_notes,
     plan_transposition,
     top_line,
     transpose_notes,
     unconditional,
-    unheard_onsets,
 )
 from pianolstm.ending import Ending, LoopGuard
 from pianolstm.files import InputError, make_folder
@@ -294,7 +294,7 @@ class Plan:
     # Semitones to transpose new frames by; None = of each piece by its own key, to that of `piece`.
     shift: int | None = 0
     octave: int = 0  # semitones by which the training data lie above the pitch of their music
-    heard: np.ndarray | None = None  # (T, 88) bool, given notes within the new frames
+    context: np.ndarray | None = None  # (T, 88) bool, given notes within the new frames
     wanted: Key | None = None  # key that the new frames are to be in; None = any
     cadence: np.ndarray | None = None  # (T, 88) bool, a primer in that key, in place of none
     ending: Ending | None = None  # how a piece ends; None = only when it has all its frames
@@ -405,8 +405,8 @@ class Plan:
                     )
                 shift = nearest_shift(found.tonic, key.tonic) - self.octave
         shift = shift or 0
-        if self.heard is not None:
-            roll = roll & ~self.heard
+        if self.context is not None:
+            roll = roll & ~self.context
         roll = np.concatenate([self.piece.roll, transpose(roll, shift)])
         return replace(self.piece, roll=roll, shift=shift, key=key, remarks=remarks)
 
@@ -433,7 +433,7 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
             f"--key {wanted}: {given.flag} is in {moves.key.mode}; it is now in {moves.key}, the"
             f" relative of {wanted}"
         )
-    remarks += describe_unheard(given, frame_beats)
+    remarks += describe_lost_onsets(given, frame_beats)
     piece = Piece(
         roll=np.zeros((0, PITCHES), dtype=bool),
         frame_beats=frame_beats,
@@ -467,25 +467,25 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
                 "--harmonize: this model has independent Bernoulli outputs; train one without"
                 " --latent_size=0"
             )
-        heard = transpose(line_to_roll(given.notes, frame_beats, length), moves.to_model)
-        sampler = harmonize(heard, head, params)
-        return replace(plan, frames=length, sample_frame=sampler, heard=heard)
+        context = transpose(line_to_roll(given.notes, frame_beats, length), moves.to_model)
+        sampler = harmonize(context, head, params)
+        return replace(plan, frames=length, sample_frame=sampler, context=context)
     least = model.metadata.get("min_frames", 0)
-    heard = transpose(notes_to_roll(given.notes, frame_beats, length, least), moves.to_model)
+    context = transpose(notes_to_roll(given.notes, frame_beats, length, least), moves.to_model)
     if given.name == "melody_over":
-        sampler = melody_over(heard, head, params)
-        return replace(plan, frames=length, sample_frame=sampler, heard=heard)
+        sampler = melody_over(context, head, params)
+        return replace(plan, frames=length, sample_frame=sampler, context=context)
     if given.name == "infill":
-        return plan_infill(plan, given, heard, play)
+        return plan_infill(plan, given, context, play)
     if settings.include_primer:
-        piece = replace(piece, roll=np.zeros_like(heard))
+        piece = replace(piece, roll=np.zeros_like(context))
     else:
         piece = replace(piece, given=(), metre=_later(piece.metre, length * frame_beats))
     in_any_key = wanted is not None and not length and dataset not in IN_C
     return replace(
         plan,
         piece=piece,
-        primer=heard,
+        primer=context,
         shift=None if in_any_key else plan.shift,
         wanted=moves.key if wanted is not None or given.name == "continue_from" else None,
         cadence=None
@@ -496,13 +496,13 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
     )
 
 
-def plan_infill(plan: Plan, given: "Given", heard: np.ndarray, play: PlaySettings) -> Plan:
+def plan_infill(plan: Plan, given: "Given", context: np.ndarray, play: PlaySettings) -> Plan:
     """Return the plan of a piece in which some bars are composed anew.
 
     Args:
         plan: the plan of the whole piece; its metre defines the bars, 4/4 if it is not known.
         given: the piece.
-        heard: its frames, (T, 88) bool, at the model's pitch.
+        context: its frames, (T, 88) bool, at the model's pitch.
         play: the bars.
 
     Raises:
@@ -517,7 +517,7 @@ def plan_infill(plan: Plan, given: "Given", heard: np.ndarray, play: PlaySetting
     start = metre.upbeat + (first - 1) * metre.bar_beats
     end = metre.upbeat + last * metre.bar_beats
     start_frame, end_frame = (int(beats / piece.frame_beats + 0.5) for beats in (start, end))
-    if end_frame >= len(heard):
+    if end_frame >= len(context):
         bars = math.ceil((given.beats - metre.upbeat) / metre.bar_beats - 0.01)
         flag = "from_bar" if play.to_bar is None else "to_bar"
         raise InputError(
@@ -537,10 +537,10 @@ def plan_infill(plan: Plan, given: "Given", heard: np.ndarray, play: PlaySetting
         remarks.append(f"{given.flag}: no metre is known, so bars are of 4/4; --metre changes it")
     return replace(
         plan,
-        piece=replace(piece, given=cut.notes, roll=np.zeros_like(heard[:start_frame])),
-        primer=heard[:start_frame],
+        piece=replace(piece, given=cut.notes, roll=np.zeros_like(context[:start_frame])),
+        primer=context[:start_frame],
         frames=end_frame - start_frame,
-        after=heard[end_frame:],
+        after=context[end_frame:],
         particles=play.particles,
         remarks=(*plan.remarks, *remarks),
     )
@@ -669,30 +669,30 @@ def read_chords(text: str, settings: SampleSettings, frame_beats: float) -> Give
     )
 
 
-def describe_unheard(given: Given, frame_beats: float) -> list[str]:
+def describe_lost_onsets(given: Given, frame_beats: float) -> list[str]:
     """Return what to say of given notes that the model's frames can't show, one line each."""
-    unheard = unheard_onsets(given.notes, frame_beats)
+    lost = onsets_off_grid(given.notes, frame_beats)
     lines = []
-    if unheard.between:
-        share = unheard.between / unheard.onsets
+    if lost.between:
+        share = lost.between / lost.onsets
         lines.append(
-            f"{given.flag}: {unheard.between} of {unheard.onsets} onsets ({share:.0%}) are between"
+            f"{given.flag}: {lost.between} of {lost.onsets} onsets ({share:.0%}) are between"
             f" the model's {frame_beats:g}-beat frames; they are in the result, but the model"
             " can't read them"
         )
-        if unheard.frame_beats is None:
+        if lost.frame_beats is None:
             lines[0] += "; the onsets are on no grid of beats"
-        elif unheard.frame_beats < frame_beats:
-            lines[0] += f"; weights with --frame_beats {unheard.frame_beats:g} could"
+        elif lost.frame_beats < frame_beats:
+            lines[0] += f"; weights with --frame_beats {lost.frame_beats:g} could"
             lines[0] += "".join(
                 f", such as pretrained/{name}.safetensors"
                 for name, named_set in NAMED_SETS.items()
-                if not unheard_onsets(given.notes, named_set.frame_beats).between
+                if not onsets_off_grid(given.notes, named_set.frame_beats).between
                 and (PRETRAINED / f"{name}.safetensors").is_file()
             )
-    if unheard.repeated:
+    if lost.repeated:
         lines.append(
-            f"{given.flag}: {unheard.repeated} of {unheard.onsets} onsets repeat a pitch without a"
+            f"{given.flag}: {lost.repeated} of {lost.onsets} onsets repeat a pitch without a"
             " rest; they are in the result, but the model reads one held note"
         )
     return lines
@@ -960,13 +960,13 @@ def measure_surprise(
     moves = plan_transposition(given.key, None, in_c=in_c, octave=octave_shift(dataset))
     least = model.metadata.get("min_frames", 0)
     length = frames_to_hold(given.beats, frame_beats)
-    heard = transpose(notes_to_roll(given.notes, frame_beats, length, least), moves.to_model)
-    unheard = unheard_onsets(given.notes, frame_beats)
+    context = transpose(notes_to_roll(given.notes, frame_beats, length, least), moves.to_model)
+    lost = onsets_off_grid(given.notes, frame_beats)
     for remark in given.remarks:
         print(remark, file=sys.stderr)
-    if unheard.between:
+    if lost.between:
         print(
-            f"{given.flag}: {unheard.between} of {unheard.onsets} onsets are between the model's"
+            f"{given.flag}: {lost.between} of {lost.onsets} onsets are between the model's"
             f" {frame_beats:g}-beat frames, and count at the nearest",
             file=sys.stderr,
         )
@@ -977,7 +977,7 @@ def measure_surprise(
         raise InputError(f"{existing[0]}: exists; give another --output_dir, or --overwrite")
     corpus = training_corpus(path, model)
     test = [] if corpus is None else nlls_per_frame(model, corpus.splits["test"])
-    found = surprise(model, heard).transpose(-moves.to_model)
+    found = surprise(model, context).transpose(-moves.to_model)
     numbers, lines = describe_surprise(found, source.name, frame_beats, dataset, test)
     make_folder(folder)
     piece = Piece(found.roll, frame_beats, given.bpm, given.metre, given.key, title=source.name)

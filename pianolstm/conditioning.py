@@ -137,7 +137,7 @@ def top_line(notes: Sequence[Note]) -> tuple[Note, ...]:
 def line_to_roll(notes: Sequence[Note], frame_beats: float, frames: int) -> np.ndarray:
     """Return a melody on the model's grid: in each frame the pitch that sounds longest in it.
 
-    So a note that is shorter than half a frame can be heard, unlike in `notes_to_roll`. Of two
+    So a note that is shorter than half a frame is kept, unlike in `notes_to_roll`. Of two
     notes that share a frame evenly, as two sixteenths in an eighth, it is the first.
 
     Args:
@@ -166,7 +166,7 @@ def frames_to_hold(beats: float, frame_beats: float) -> int:
     return max(1 if beats else 0, int(np.ceil(beats / frame_beats - 0.25)))
 
 
-class Unheard(NamedTuple):
+class OffGrid(NamedTuple):
     """The onsets that a model's frames can't show; they count by time, not by note."""
 
     onsets: int  # in all
@@ -175,7 +175,7 @@ class Unheard(NamedTuple):
     frame_beats: float | None  # the longest frames that all onsets fall on; None = none do
 
 
-def unheard_onsets(notes: Sequence[Note], frame_beats: float) -> Unheard:
+def onsets_off_grid(notes: Sequence[Note], frame_beats: float) -> OffGrid:
     """Count the onsets that a roll can't show.
 
     Args:
@@ -197,7 +197,7 @@ def unheard_onsets(notes: Sequence[Note], frame_beats: float) -> Unheard:
         if touches and _on_grid(note.start, frame_beats):
             repeated.add(round(note.start, 3))
         ends[note.pitch] = max(note.end, ends.get(note.pitch, -np.inf))
-    return Unheard(len(times), len(between), len(repeated), next(fitting, None))
+    return OffGrid(len(times), len(between), len(repeated), next(fitting, None))
 
 
 def _on_grid(time: float, frame_beats: float) -> bool:

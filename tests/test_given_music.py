@@ -17,11 +17,11 @@ from pianolstm.conditioning import (
     find_key,
     highest_notes,
     line_to_roll,
+    onsets_off_grid,
     parse_notes,
     plan_transposition,
     top_line,
     transpose_notes,
-    unheard_onsets,
 )
 from pianolstm.files import InputError
 from pianolstm.inputs.music import read_music, read_score
@@ -192,8 +192,8 @@ def test_onsets_that_frames_can_not_show_are_counted(
     name: str, frame_beats: float, between: int, repeated: int, needed: float
 ) -> None:
     notes = [Note(start / TICKS, end / TICKS, pitch) for start, end, pitch in MELODIES[name][1]]
-    unheard = unheard_onsets(notes, frame_beats)
-    assert unheard == (len(notes), between, repeated, needed)
+    off_grid = onsets_off_grid(notes, frame_beats)
+    assert off_grid == (len(notes), between, repeated, needed)
 
 
 def test_drums_left_out_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -296,7 +296,7 @@ def test_music_is_read_in_c_and_what_follows_is_in_its_own_key(
             SampleSettings(**settings, **wanted, primer_beats=99.0),
             PlaySettings(**files),
         )
-        read = plan.primer if plan.heard is None else plan.heard
+        read = plan.primer if plan.context is None else plan.context
         assert estimate_key(read) == Key(0, key.minor)
         assert (plan.shift - key.tonic) % 12 == 0
         assert plan.piece.key == key

@@ -124,7 +124,8 @@ def test_every_entry_of_a_vector_or_row_of_a_matrix_has_a_label() -> None:
 @given(rolls, st.integers(-12, 12))
 def test_transposition_and_reversal_change_no_scalar_metric(roll: np.ndarray, shift: int) -> None:
     transposed = np.roll(roll, shift, axis=1)
-    for name in [*SCALARS, "note lengths"]:
+    of_direction = {"ends on the tonic", "beat"}  # a reversed piece ends elsewhere
+    for name in {*SCALARS, "note lengths"} - of_direction:
         for other in (transposed, roll[::-1]):
             value = METRICS[name](roll, 0.5)
             np.testing.assert_allclose(METRICS[name](other, 0.5), value, rtol=1e-12)

@@ -126,7 +126,7 @@ def test_every_roll_can_be_plotted(roll: np.ndarray, tmp_path: Path) -> None:
 
 def random_rolls(count: int, seed: int) -> list[np.ndarray]:
     generator = np.random.default_rng(seed)
-    return [(generator.random((40, 88)) < 0.05).repeat(2, axis=0) for _ in range(count)]
+    return [(generator.random((70, 88)) < 0.05).repeat(2, axis=0) for _ in range(count)]
 
 
 def test_each_metric_has_a_panel_that_shows_both_sets() -> None:
