@@ -4,7 +4,7 @@
 
 Chords: melodies over the chord progressions of test pieces, beside these pieces and free samples.
 The share of melody notes that belong to the chord should be that of real pieces, and chords should
-be voiced as in the training split. Gaps: the NLL of the 32 frames that follow a gap of 32, filled
+be voiced as in the training split. Gaps: the NLL of the 32 frames that follow a gap, filled
 by `--infill`, by a plain continuation, and by the piece itself.
 """
 
@@ -32,6 +32,7 @@ from pianolstm.chords import (
     parse_chord,
 )
 from pianolstm.conditioning import FrameSampler
+from pianolstm.files import InputError
 from pianolstm.infilling import LOOKAHEAD, infill, join_nll
 from pianolstm.layers.heads import SamplingParams
 from pianolstm.rolls import LOWEST_PITCH
@@ -39,7 +40,6 @@ from pianolstm.runtime import make_generators, run_script
 from pianolstm.tonality import KEY_NAMES
 from settings import SampleSettings
 
-GAP = 32  # frames
 MOST_FRAMES = 256  # of a progression
 
 
@@ -82,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("weights", nargs="?", help="a weights file or a run")
     parser.add_argument("--pieces", type=int, default=24, help="progressions (default: 24)")
     parser.add_argument("--gaps", type=int, default=50, help="gaps (default: 50)")
+    parser.add_argument("--gap", type=int, default=32, help="frames of a gap (default: 32)")
     parser.add_argument("--particles", type=int, default=64, help="as of --infill (default: 64)")
     parser.add_argument("--seed", type=int, default=1, help="of pieces, gaps, samples (default: 1)")
     parser.add_argument("--output", default="composing.md", help="file (default: composing.md)")
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines = [f"# Composing with {path.name}: test pieces of {corpus.name}, seed {flags.seed}", ""]
     test = list(corpus.splits["test"])
     lines += measure_chords(model, list(corpus.splits["train"]), test, flags.pieces, flags.seed)
-    lines += ["", *measure_gaps(model, test, flags.gaps, flags.particles, flags.seed)]
+    lines += ["", *measure_gaps(model, test, flags.gaps, flags.gap, flags.particles, flags.seed)]
     text = "\n".join(lines) + "\n"
     print(text)
     Path(flags.output).write_text(text, encoding="utf-8")
@@ -156,29 +157,36 @@ def below(roll: np.ndarray) -> np.ndarray:
 
 
 def measure_gaps(
-    model: PianoLSTM, test: Sequence[np.ndarray], count: int, particles: int, seed: int
+    model: PianoLSTM, test: Sequence[np.ndarray], count: int, frames: int, particles: int, seed: int
 ) -> list[str]:
-    """Return a table on gaps in test pieces."""
+    """Return a table on gaps in test pieces; as many frames precede a gap as it has, at least.
+
+    Raises:
+        InputError: no piece is long enough.
+    """
     generator = np.random.default_rng(seed)
     names = ("a plain continuation", f"`--infill`, {particles} particles", "the piece itself")
     nats: dict[str, list[float]] = {name: [] for name in names}
     params = SamplingParams(top_p=SampleSettings().top_p)
-    long_enough = [roll for roll in test if len(roll) >= 3 * GAP]
+    long_enough = [roll for roll in test if len(roll) >= 2 * frames + LOOKAHEAD]
+    if not long_enough:
+        raise InputError(f"--gap {frames}: no test piece is long enough")
     order = generator.permutation(len(long_enough))
     for number in range(count):
         roll = torch.from_numpy(long_enough[order[number % len(order)]])
-        start = int(generator.integers(GAP, len(roll) - GAP - LOOKAHEAD + 1))
-        before, gap, after = roll[:start], roll[start : start + GAP], roll[start + GAP :]
+        start = int(generator.integers(frames, len(roll) - frames - LOOKAHEAD + 1))
+        end = start + frames
+        before, gap, after = roll[:start], roll[start:end], roll[end:]
         fillings = [
-            infill(model, before, GAP, after, make_generators(seed + number, 1), size, params)[0]
+            infill(model, before, frames, after, make_generators(seed + number, 1), size, params)[0]
             for size in (1, particles)
         ]
         for name, filling in zip(names, (*fillings, gap), strict=True):
             nats[name].append(join_nll(model, before, filling, after))
     plain = np.array(nats[names[0]])
     lines = [
-        f"| what fills {count} gaps of {GAP} frames | nats of the {LOOKAHEAD} frames after, mean |"
-        " median | more likely than the plain continuation |",
+        f"| what fills {count} gaps of {frames} frames | nats of the {LOOKAHEAD} frames after, mean"
+        " | median | more likely than the plain continuation |",
         "| --- | --- | --- | --- |",
     ]
     for name, values in nats.items():

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import calibrate, finetune, measured_run, results, speed
+from benchmarks import calibrate, composing, finetune, measured_run, results, speed
 from benchmarks.calibrate import PUBLISHED, RECIPES, Recipe, Result, on_plateau, piece_loss
 from data import RollDataset, collate
-from helpers import SMALL, Splits
+from helpers import SMALL, Splits, roll_from
+from helpers_sampling import sampling_model
 from helpers_train import CPU, random_rolls
 from main import parse_flags
+from pianolstm.files import InputError
 from pianolstm.inputs.datasets import NAMED_SETS, Corpus
 from pianolstm.rolls import PITCHES
 from settings import GROUPS
@@ -263,3 +265,30 @@ def test_every_part_of_the_speed_table_is_measured(
         *(f"sample {n}: {head}" for n in (1, 2) for head in ("Bernoulli outputs", "chord head")),
         "original: ours",
     }  # fmt: skip
+
+
+# ---- composing -----------------------------------------------------------------------------------
+
+
+def test_chords_are_recognised_below_the_melody_and_held_where_there_is_none() -> None:
+    chords = ({60, 64, 67}, {55, 59, 62, 65}, {57, 60, 64}, {52, 55, 60})  # C, G7, Am, C/E
+    roll = roll_from({72}, *(chord | {76} for chord in chords), {76}, {57, 58, 59, 60, 70})
+    found = composing.recognise(roll).chords
+    assert [(chord.root, chord.bass) for chord in found[1:]] == [
+        (0, 0), (7, 7), (9, 9), (0, 4), (0, 4), (0, 4),
+    ]  # fmt: skip
+    assert not found[0].classes
+
+
+def test_gaps_are_filled_in_three_ways_and_pieces_too_short_are_refused() -> None:
+    rolls = random_rolls(50, 48)
+    lines = composing.measure_gaps(sampling_model(), rolls, 2, 8, 4, seed=1)
+    assert [line.count("|") for line in lines] == [5] * 5
+    with pytest.raises(InputError, match=r"^--gap 40: "):
+        composing.measure_gaps(sampling_model(), rolls, 2, 40, 4, seed=1)
+
+
+def test_melodies_over_the_chords_of_test_pieces_are_measured() -> None:
+    tune = roll_from(*[{48, 52, 55, 72 + t % 5} for t in range(12)])
+    lines = composing.measure_chords(sampling_model(), [tune], [tune], 1, seed=1)
+    assert lines[2].startswith("| test pieces | 0.417 ") and lines[2].endswith("| 1.000 |")

@@ -58,7 +58,7 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.delenv("PIANO_DATA_DIR", raising=False)
     shutil.copytree(trained, "runs/NAME")
     write_pieces(tmp_path)
-    melody = roll_from(*[{55 + i % 5, 71 + i % 7} for i in range(24)])
+    melody = roll_from(*[{55 + i % 5, 71 + i % 7} for i in range(80)])
     folder = [f"path/to/folder-of-midi/{i}.mid" for i in range(30)]
     for i, name in enumerate(["my.mid", "samples/sample-7-1.mid", *folder]):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
