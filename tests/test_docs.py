@@ -25,7 +25,8 @@ FLAGS = {
     field.name for group in (*GROUPS.values(), PlaySettings) for field in dataclasses.fields(group)
 } | {"preset", "resume", "evaluate", "inspect", "json", "help"}
 OTHER_PROGRAMS = {  # flags of pipenv, torchrun, tensorboard and the benchmarks
-    "dev", "jobs", "large", "logdir", "nnodes", "nproc_per_node", "rdzv_backend", "rdzv_endpoint",
+    "dev", "gap", "jobs", "large", "logdir", "nnodes", "nproc_per_node", "rdzv_backend",
+    "rdzv_endpoint",
 }  # fmt: skip
 
 # ---- commands ------------------------------------------------------------------------------------
