@@ -1,7 +1,7 @@
 """Fixtures of the tests of robustness. They fork and limit resources: Linux or macOS.
 
 The long form, `pytest tests/robustness -m slow`, has these counts, which are those in brackets in
-the names of the tests: 40 kills, 20 signals, 24 full disks and wrong paths, 506 weights, 514
+the names of the tests: 40 kills, 20 signals, 26 full disks and wrong paths, 506 weights, 514
 pickles, 6,020 MIDI files, a folder of 250, 507 flags, 3 long runs, and fuzzing with 44,740 pickles,
 40,058 MIDI files and 5,280 weights. Of the 9 downloads, only the one that waits for a time limit is
 slow. The faults that docs/robustness.md lists as not promised have no trial.

@@ -94,7 +94,7 @@ def test_a_full_disk_leaves_no_partial_file(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the names of Linux")
-@forms(3, 14)
+@forms(3, 12)
 def test_a_place_that_does_not_exist_is_refused(count: int, finished_run: FinishedRun) -> None:
     places = ("/proc/nowhere", f"{finished_run.data}/below", "/dev/null/x", "a" * 300)
     weights = [str(finished_run.weights), "--seconds=1"]
