@@ -25,6 +25,7 @@ from pianolstm.checkpoint import (
 )
 from pianolstm.files import InputError, one_line
 from pianolstm.layers.attention import HistoryAttention, KVCache
+from pianolstm.layers.dropout import dropout
 from pianolstm.layers.heads import (
     UNIFORMS_PER_FRAME,
     BernoulliHead,
@@ -89,9 +90,9 @@ class PianoLSTM(nn.Module):
         if state is None:
             state = self.zero_state(frames, self.settings.layers)
         embedded = self.embedding(frames)  # (B, T, E)
-        embedded = functional.dropout(embedded, self.settings.embed_dropout, self.training)
+        embedded = dropout(embedded, self.settings.embed_dropout, self.training)
         output, state = self.lstm(embedded, state)  # (B, T, H)
-        output = functional.dropout(output, self.settings.dropout, self.training)
+        output = dropout(output, self.settings.dropout, self.training)
         return output, State(*state)
 
     def zero_state(self, frames: Tensor, layers: int) -> State:
@@ -277,7 +278,7 @@ class AttentivePianoLSTM(PianoLSTM):
         )
 
     def _dropout(self, output: Tensor) -> Tensor:
-        return functional.dropout(output, self.settings.dropout, self.training)
+        return dropout(output, self.settings.dropout, self.training)
 
     def _embed(
         self, frames: Tensor, shift: Tensor | None, previous_outer: Tensor, outer: Tensor
@@ -299,7 +300,7 @@ class AttentivePianoLSTM(PianoLSTM):
         if self.relative_pitch is not None:
             before = torch.cat([previous_outer[:, None], outer[:, :-1]], dim=1)
             embedded = embedded + self.relative_pitch.embed(frames, before)
-        return functional.dropout(embedded, self.settings.embed_dropout, self.training)
+        return dropout(embedded, self.settings.embed_dropout, self.training)
 
 
 def build_model(settings: ModelSettings) -> PianoLSTM:

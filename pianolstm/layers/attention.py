@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pianolstm.layers.dropout import Dropout
 from pianolstm.layers.relative_pitch import to_relative
 
 _BLOCK = 64  # frames of the recent block before it is appended to the old one
@@ -99,7 +100,7 @@ class HistoryAttention(nn.Module):
             nn.Linear(query_frames * pitches, size, bias=False) for _ in range(viewpoints)
         )
         self.lag_bias = nn.Parameter(torch.zeros(self.heads, window))  # column 0 is lag 1
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out_proj = nn.Linear(self.heads * pitches, hidden_size, bias=False)
 
     def forward(

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pianolstm.layers.dropout import Dropout
+
 _REACH = 12  # semitones; the largest interval of `near_proj`
 
 
@@ -36,7 +38,7 @@ class RelativePitch(nn.Module):
         """Make the layers."""
         super().__init__()
         self.input_proj = nn.Linear(2 * pitches, embed_size, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.outer_proj = nn.Linear(hidden_size, 2 * pitches)
         self.near_proj = nn.Linear(hidden_size, 2 * _REACH + 1)
 
