@@ -8,13 +8,12 @@ Frames are sampled one after another: each from the model's distribution given a
 it, and then read by the model (RNN-NADE, Boulanger-Lewandowski et al. 2012).
 """
 
-import math
 import secrets
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,39 +22,22 @@ from tqdm import tqdm
 
 from data import load, load_if_present, training_data
 from model import PianoLSTM
-from pianolstm.checkpoint import PRETRAINED, find_weights
-from pianolstm.chords import Progression, over_chords, parse_progression, read_progression
-from pianolstm.cli import Parser, add_flags
+from pianolstm.checkpoint import find_weights
+from pianolstm.cli import Parser, add_flags, parse_value
 from pianolstm.conditioning import (
     FrameSampler,
-    cadence,
-    cut_out,
-    find_key,
-    first_beats,
     frames_to_hold,
-    harmonize,
     highest_notes,
-    line_to_roll,
-    melody_over,
     onsets_off_grid,
-    parse_notes,
     plan_transposition,
-    top_line,
-    transpose_notes,
     unconditional,
 )
 from pianolstm.ending import Ending, LoopGuard
 from pianolstm.files import InputError, make_folder
+from pianolstm.given import Given, read_given
 from pianolstm.infilling import infill
-from pianolstm.inputs.datasets import CHORALES, IN_C, NAMED_SETS, Corpus, octave_shift
-from pianolstm.inputs.music import read_music
-from pianolstm.layers.heads import (
-    MIN_TEMPERATURE,
-    UNIFORMS_PER_FRAME,
-    ChordHead,
-    SamplingParams,
-)
-from pianolstm.metre import estimate_metre
+from pianolstm.inputs.datasets import IN_C, Corpus, octave_shift
+from pianolstm.layers.heads import MIN_TEMPERATURE, UNIFORMS_PER_FRAME, SamplingParams
 from pianolstm.metrics.copying import KnownPieces
 from pianolstm.metrics.form import LoopBounds
 from pianolstm.metrics.surprise import nlls_per_frame, surprise
@@ -64,7 +46,8 @@ from pianolstm.outputs.audio import find_soundfont
 from pianolstm.outputs.musicxml import can_engrave
 from pianolstm.outputs.samples import Origin, parse_formats, write_index, write_samples
 from pianolstm.outputs.surprise import describe_surprise, write_surprise
-from pianolstm.piece import Metre, Note, Piece, notes_to_roll, parse_metre
+from pianolstm.piece import Metre, Piece, notes_to_roll, parse_metre
+from pianolstm.plan import Plan, Request, make_plan
 from pianolstm.rolls import PITCHES
 from pianolstm.runtime import (
     choose_device,
@@ -73,19 +56,11 @@ from pianolstm.runtime import (
     run_script,
     sampling_threads,
 )
-from pianolstm.tonality import (
-    Key,
-    estimate_key,
-    nearest_shift,
-    parse_key,
-    relative,
-    transpose,
-)
+from pianolstm.tonality import Key, parse_key, transpose
 from settings import DataSettings, MachineSettings, PlaySettings, SampleSettings
 
 NOISE_FRAMES = 16  # frames whose random numbers are drawn at once
 RESAMPLES = 8  # of a frame that would continue a loop for too long, before the piece ends
-DEFAULT_BPM = 120.0  # where neither --bpm nor a given file has one
 # Candidates for --key are sampled so many at once, so many times. Of the samples of the pretrained
 # Nottingham model, 3 % are in C minor, and 60 % of those after a cadence in it.
 CANDIDATES = 32
@@ -93,8 +68,6 @@ CANDIDATE_ROUNDS = 4
 # Settings of PlaySettings: music that is given, and all that change what is sampled.
 GIVEN_MUSIC = ("continue_from", "harmonize", "melody_over", "chords", "infill")
 PLAY_NAMES = (*GIVEN_MUSIC, "from_bar", "to_bar", "particles")
-
-T = TypeVar("T")
 
 
 # ---- sampling ------------------------------------------------------------------------------------
@@ -250,6 +223,80 @@ def sample_rolls(
     return [np.concatenate(pieces) for pieces in parts]
 
 
+def sample_plan(
+    model: PianoLSTM,
+    plan: Plan,
+    settings: SampleSettings,
+    seed: int,
+    on_frames: Callable[[int], Any] = lambda count: None,
+    threads: int = 0,
+) -> list[Piece]:
+    """Return `num_samples` pieces of a plan.
+
+    With `plan.wanted`, candidates are sampled for each piece until one is in that key: an exact
+    sample from the model's distribution of pieces in the key. If the first 33 are in others, the
+    next follow a cadence in the key, which is not in the result. Where none is in the key, the
+    first is taken, and the piece's remarks say so.
+
+    Args:
+        model: the model of the plan, in evaluation mode.
+        plan: what to sample.
+        settings: how to sample.
+        seed: seed of the samples.
+        on_frames: called with numbers of frames, for a progress bar.
+        threads: CPU threads; 0 = one for a few pieces, else PyTorch's number.
+    """
+
+    def sample_some(
+        generators: Sequence[torch.Generator],
+        primer: np.ndarray,
+        on_frames: Callable[[int], Any] = lambda count: None,
+    ) -> list[np.ndarray]:
+        if plan.after is not None:
+            with sampling_threads(plan.particles, threads):
+                filled = infill(
+                    model,
+                    torch.from_numpy(plan.primer),
+                    plan.frames,
+                    torch.from_numpy(plan.after),
+                    generators,
+                    plan.particles,
+                    sampling_params(settings),
+                    on_frames,
+                )
+            rolls = list(filled.numpy())
+        else:
+            rolls = sample_rolls(
+                model,
+                plan.frames,
+                generators,
+                plan.sample_frame,
+                primer=torch.from_numpy(primer),
+                ending=plan.ending,
+                medley=plan.medley,
+                threads=threads,
+                on_frames=on_frames,
+            )
+        return [highest_notes(roll, settings.max_polyphony) for roll in rolls]
+
+    rounds = CANDIDATE_ROUNDS if settings.temperature >= MIN_TEMPERATURE else 0
+    generators, pieces = make_generators(seed, settings.num_samples), []
+    firsts = sample_some(generators, plan.primer, on_frames)
+    for generator, first in zip(generators, firsts, strict=True):
+        chosen = first
+        for number in range(rounds):
+            if plan.is_wanted(chosen):
+                break
+            # Many side by side take little longer than one.
+            successors = range(2 + number * CANDIDATES, 2 + (number + 1) * CANDIDATES)
+            others = [next_generator(generator, index) for index in successors]
+            primer = plan.primer if plan.cadence is None or number == 0 else plan.cadence
+            candidates = sample_some(others, primer)
+            chosen = next((roll for roll in candidates if plan.is_wanted(roll)), first)
+        pieces.append(plan.finish(chosen))
+    return pieces
+
+
 def sample(model: PianoLSTM, seed: int = 0, *, threads: int = 0, **settings: Any) -> list[Piece]:
     """Sample pieces as generate.py does; the entry point for notebooks.
 
@@ -273,142 +320,79 @@ def sample(model: PianoLSTM, seed: int = 0, *, threads: int = 0, **settings: Any
     play = PlaySettings(**{name: settings.pop(name) for name in names & {*PLAY_NAMES}})
     wanted = SampleSettings.from_dict({"num_samples": 1} | settings)
     plan = plan_piece(model, wanted, play)
-    pieces = plan.sample(model, wanted, seed, threads=threads)
+    pieces = sample_plan(model, plan, wanted, seed, threads=threads)
     remarks = [*without_effect(names, wanted, play), *plan.remarks]
     for remark in (*remarks, *(remark for piece in pieces for remark in piece.remarks)):
         print(remark, file=sys.stderr)
     return pieces
 
 
-# ---- what to sample ------------------------------------------------------------------------------
+# ---- from flags to a plan ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A piece to sample: what it starts from, its length, and how each frame is sampled."""
+def check_settings(settings: SampleSettings) -> tuple[Key | None, Metre | None]:
+    """Report what is wrong with the texts among the settings, before anything is computed.
 
-    piece: Piece  # the result before its frames are sampled
-    primer: np.ndarray  # (T, 88) bool, what the model reads first, in its own key
-    frames: int  # new frames
-    sample_frame: FrameSampler
-    # Semitones to transpose new frames by; None = of each piece by its own key, to that of `piece`.
-    shift: int | None = 0
-    octave: int = 0  # semitones by which the training data lie above the pitch of their music
-    context: np.ndarray | None = None  # (T, 88) bool, given notes within the new frames
-    wanted: Key | None = None  # key that the new frames are to be in; None = any
-    cadence: np.ndarray | None = None  # (T, 88) bool, a primer in that key, in place of none
-    ending: Ending | None = None  # how a piece ends; None = only when it has all its frames
-    medley: bool = False  # one piece after another
-    after: np.ndarray | None = None  # (T, 88) bool, frames that the new ones are to lead into
-    particles: int = 1  # continuations that compete to lead there
-    remarks: tuple[str, ...] = ()  # one line each on what can't be done as asked
+    Returns:
+        The wanted key and metre.
 
-    def sample(
-        self,
-        model: PianoLSTM,
-        settings: SampleSettings,
-        seed: int,
-        on_frames: Callable[[int], Any] = lambda count: None,
-        threads: int = 0,
-    ) -> list[Piece]:
-        """Return `num_samples` pieces.
+    Raises:
+        InputError: --program, --metre or --key is wrong.
+    """
+    parse_program(settings.program)
+    key, metre = settings.key, settings.metre
+    return (
+        None if key is None else parse_value("--key", parse_key, key),
+        None if metre is None else parse_value("--metre", parse_metre, metre),
+    )
 
-        With `wanted`, candidates are sampled for each piece until one is in that key: an exact
-        sample from the model's distribution of pieces in the key. If the first 33 are in others,
-        the next follow a cadence in the key, which is not in the result. Where none is in the key,
-        the first is taken, and the piece's remarks say so.
-        """
 
-        def sample_some(
-            generators: Sequence[torch.Generator],
-            primer: np.ndarray,
-            on_frames: Callable[[int], Any] = lambda count: None,
-        ) -> list[np.ndarray]:
-            if self.after is not None:
-                return list(self._infill(model, settings, generators, on_frames, threads))
-            rolls = sample_rolls(
-                model,
-                self.frames,
-                generators,
-                self.sample_frame,
-                primer=torch.from_numpy(primer),
-                ending=self.ending,
-                medley=self.medley,
-                threads=threads,
-                on_frames=on_frames,
-            )
-            return [highest_notes(roll, settings.max_polyphony) for roll in rolls]
+def read_given_music(
+    settings: SampleSettings, play: PlaySettings, reading: Mapping[str, Any]
+) -> Given:
+    """Return the music of the flags that name some.
 
-        rounds = CANDIDATE_ROUNDS if settings.temperature >= MIN_TEMPERATURE else 0
-        generators, pieces = make_generators(seed, settings.num_samples), []
-        firsts = sample_some(generators, self.primer, on_frames)
-        for generator, first in zip(generators, firsts, strict=True):
-            chosen = first
-            for number in range(rounds):
-                if self._is_wanted(chosen):
-                    break
-                # Many side by side take little longer than one.
-                successors = range(2 + number * CANDIDATES, 2 + (number + 1) * CANDIDATES)
-                others = [next_generator(generator, index) for index in successors]
-                primer = self.primer if self.cadence is None or number == 0 else self.cadence
-                candidates = sample_some(others, primer)
-                chosen = next((roll for roll in candidates if self._is_wanted(roll)), first)
-            pieces.append(self._finish(chosen))
-        return pieces
+    Args:
+        settings: how to sample.
+        play: further settings.
+        reading: the model's metadata, or how its training files were read.
 
-    def _infill(
-        self,
-        model: PianoLSTM,
-        settings: SampleSettings,
-        generators: Sequence[torch.Generator],
-        on_frames: Callable[[int], Any],
-        threads: int,
-    ) -> np.ndarray:
-        """Return frames that lead into `after`, (B, T, 88) bool."""
-        with sampling_threads(self.particles, threads):
-            rolls = infill(
-                model,
-                torch.from_numpy(self.primer),
-                self.frames,
-                torch.from_numpy(self.after),
-                generators,
-                self.particles,
-                sampling_params(settings),
-                on_frames,
-            )
-        return highest_notes(rolls.numpy(), settings.max_polyphony)
+    Raises:
+        InputError: there are two of them, or the music can't be read.
+    """
+    values = {name: getattr(settings, name) for name in ("primer_notes", "primer_midi")}
+    values |= {name: getattr(play, name) for name in (*GIVEN_MUSIC, "surprise")}
+    return read_given(
+        values,
+        reading,
+        metre=check_settings(settings)[1],
+        velocity=settings.velocity,
+        primer_beats=settings.primer_beats,
+        max_minutes=DataSettings.max_minutes,
+    )
 
-    def _is_wanted(self, roll: np.ndarray) -> bool:
-        """Return whether new frames will be in the wanted key."""
-        if self.wanted is None:
-            return True
-        key = estimate_key(roll)
-        if key is None or self.shift is None:
-            return key is not None and key.minor == self.wanted.minor
-        return key.transpose(self.shift) == self.wanted
 
-    def _finish(self, roll: np.ndarray) -> Piece:
-        """Return the piece with a roll of new frames."""
-        shift, key, remarks = self.shift, self.piece.key, self.piece.remarks
-        found = estimate_key(roll)
-        if self.wanted and found and (shift is None or not self._is_wanted(roll)):
-            if len(self.primer) and shift is not None:  # it stays at the pitch of the primer
-                nearer = found.transpose(shift)
-                remarks += (f"no candidate stays in {self.wanted}; this one is nearer to {nearer}",)
-            else:
-                key = self.wanted
-                if found.minor != key.minor:
-                    key = relative(key)
-                    remarks += (
-                        f"--key {self.wanted}: no candidate is in {self.wanted.mode}; this one is"
-                        f" in {key}, its relative",
-                    )
-                shift = nearest_shift(found.tonic, key.tonic) - self.octave
-        shift = shift or 0
-        if self.context is not None:
-            roll = roll & ~self.context
-        roll = np.concatenate([self.piece.roll, transpose(roll, shift)])
-        return replace(self.piece, roll=roll, shift=shift, key=key, remarks=remarks)
+def request_of(settings: SampleSettings, play: PlaySettings) -> Request:
+    """Return what the flags ask of a piece, beside the music that they give.
+
+    Raises:
+        InputError: --program, --metre or --key is wrong.
+    """
+    key, metre = check_settings(settings)
+    return Request(
+        seconds=settings.seconds,
+        beats=settings.beats,
+        bars=settings.bars,
+        key=key,
+        metre=metre,
+        bpm=settings.bpm,
+        normalize_key=settings.normalize_key,
+        include_primer=settings.include_primer,
+        medley=settings.medley,
+        first_bar=play.from_bar,
+        last_bar=play.to_bar,
+        particles=play.particles,
+    )
 
 
 def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -> Plan:
@@ -417,285 +401,10 @@ def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -
     Raises:
         InputError: a given file can't be used, or two flags exclude each other.
     """
-    wanted, given = check_settings(settings), read_given(settings, play, model.metadata)
-    head, params = model.head, sampling_params(settings)
-    frame_beats, dataset = model.metadata["frame_beats"], model.metadata["dataset"]
-    octave, remarks = octave_shift(dataset), list(given.remarks)
-    moves = plan_transposition(
-        # A few notes establish no key: those of --primer_notes are in --key, or in the model's.
-        given.key if given.is_file else wanted,
-        wanted,
-        in_c=dataset in IN_C and (settings.normalize_key or not given.is_file),
-        octave=octave,
-    )
-    if given.is_file and wanted is not None and moves.key is not None and moves.key != wanted:
-        remarks.append(
-            f"--key {wanted}: {given.flag} is in {moves.key.mode}; it is now in {moves.key}, the"
-            f" relative of {wanted}"
-        )
-    remarks += describe_lost_onsets(given, frame_beats)
-    piece = Piece(
-        roll=np.zeros((0, PITCHES), dtype=bool),
-        frame_beats=frame_beats,
-        bpm=given.bpm if settings.bpm is None else settings.bpm,
-        metre=given.metre,
-        key=moves.key if wanted is not None else given.signature or moves.key,
-        given=transpose_notes(given.notes, moves.given),
-        four_voices=dataset in CHORALES,
-    )
-    if settings.metre is not None:
-        metre = _parse("--metre", parse_metre, settings.metre)
-        upbeat = given.metre.upbeat % metre.bar_beats if given.metre else 0.0
-        piece = replace(piece, metre=metre._replace(upbeat=upbeat))
-    plan = Plan(
-        piece,
-        primer=piece.roll,
-        frames=count_frames(settings, frame_beats, piece),
-        sample_frame=unconditional(head, params),
-        shift=moves.from_model,
-        octave=octave,
-        remarks=tuple(remarks),
-    )
-    length = frames_to_hold(given.beats, frame_beats)
-    if given.progression is not None:
-        progression = given.progression.transpose(moves.to_model)
-        sampler = over_chords(progression, head, params)
-        return replace(plan, frames=len(progression.chords), sample_frame=sampler)
-    if given.name == "harmonize":
-        if not isinstance(head, ChordHead):
-            raise InputError(
-                "--harmonize: this model has independent Bernoulli outputs; train one without"
-                " --latent_size=0"
-            )
-        context = transpose(line_to_roll(given.notes, frame_beats, length), moves.to_model)
-        sampler = harmonize(context, head, params)
-        return replace(plan, frames=length, sample_frame=sampler, context=context)
-    least = model.metadata.get("min_frames", 0)
-    context = transpose(notes_to_roll(given.notes, frame_beats, length, least), moves.to_model)
-    if given.name == "melody_over":
-        sampler = melody_over(context, head, params)
-        return replace(plan, frames=length, sample_frame=sampler, context=context)
-    if given.name == "infill":
-        return plan_infill(plan, given, context, play)
-    if settings.include_primer:
-        piece = replace(piece, roll=np.zeros_like(context))
-    else:
-        piece = replace(piece, given=(), metre=_later(piece.metre, length * frame_beats))
-    in_any_key = wanted is not None and not length and dataset not in IN_C
-    return replace(
-        plan,
-        piece=piece,
-        primer=context,
-        shift=None if in_any_key else plan.shift,
-        wanted=moves.key if wanted is not None or given.name == "continue_from" else None,
-        cadence=None
-        if wanted is None or length
-        else cadence(minor=wanted.minor, frame_beats=frame_beats, octave=octave),
-        ending=ending_of(model, settings),
-        medley=settings.medley,
-    )
-
-
-def plan_infill(plan: Plan, given: "Given", context: np.ndarray, play: PlaySettings) -> Plan:
-    """Return the plan of a piece in which some bars are composed anew.
-
-    Args:
-        plan: the plan of the whole piece; its metre defines the bars, 4/4 if it is not known.
-        given: the piece.
-        context: its frames, (T, 88) bool, at the model's pitch.
-        play: the bars.
-
-    Raises:
-        InputError: there are no such bars, or nothing follows them.
-    """
-    first, last = play.from_bar, play.from_bar if play.to_bar is None else play.to_bar
-    if first is None or last is None:
-        raise InputError(f"{given.flag}: which bars? Give --from_bar and --to_bar")
-    if last < first:
-        raise InputError(f"--from_bar {first}, --to_bar {last}: the last bar is before the first")
-    piece, metre = plan.piece, plan.piece.metre or Metre()
-    start = metre.upbeat + (first - 1) * metre.bar_beats
-    end = metre.upbeat + last * metre.bar_beats
-    start_frame, end_frame = (int(beats / piece.frame_beats + 0.5) for beats in (start, end))
-    if end_frame >= len(context):
-        bars = math.ceil((given.beats - metre.upbeat) / metre.bar_beats - 0.01)
-        flag = "from_bar" if play.to_bar is None else "to_bar"
-        raise InputError(
-            f"--{flag} {last}: nothing follows it, since {given.flag} has {bars} bars of {metre};"
-            " --continue_from goes on from an end"
-        )
-    if end_frame == start_frame:
-        raise InputError(f"--from_bar {first}: shorter than one of the model's frames")
-    cut = cut_out(piece.given, start, end)
-    remarks = [
-        f"{given.flag}: {cut.removed} notes of bars {first} to {last} (beats {start:g} to {end:g}"
-        f" of {metre}) are composed anew"
-    ]
-    if cut.shortened:
-        remarks[0] += f"; {cut.shortened} that reach into them are shortened"
-    if plan.piece.metre is None:
-        remarks.append(f"{given.flag}: no metre is known, so bars are of 4/4; --metre changes it")
-    return replace(
-        plan,
-        piece=replace(piece, given=cut.notes, roll=np.zeros_like(context[:start_frame])),
-        primer=context[:start_frame],
-        frames=end_frame - start_frame,
-        after=context[end_frame:],
-        particles=play.particles,
-        remarks=(*plan.remarks, *remarks),
-    )
-
-
-def check_settings(settings: SampleSettings) -> Key | None:
-    """Report what is wrong with the texts among the settings, before anything is computed.
-
-    Returns:
-        The wanted key.
-
-    Raises:
-        InputError: --program, --metre or --key is wrong.
-    """
-    parse_program(settings.program)
-    if settings.metre is not None:
-        _parse("--metre", parse_metre, settings.metre)
-    return None if settings.key is None else _parse("--key", parse_key, settings.key)
-
-
-class Given(NamedTuple):
-    """Music that the user gave."""
-
-    name: str = ""  # of the setting; "" = nothing was given
-    flag: str = ""  # the setting and its value, for messages
-    notes: tuple[Note, ...] = ()  # those that the result keeps
-    beats: float = 0.0  # length
-    bpm: float = DEFAULT_BPM
-    metre: Metre | None = None
-    signature: Key | None = None
-    key: Key | None = None  # estimated from all of the file
-    progression: Progression | None = None  # chords to play
-    remarks: tuple[str, ...] = ()  # what was left out
-
-    @property
-    def is_file(self) -> bool:
-        """Whether it is a file of the user's, not a few notes on the command line, or nothing."""
-        return self.name not in ("", "primer_notes")
-
-
-def read_given(settings: SampleSettings, play: PlaySettings, reading: Mapping[str, Any]) -> Given:
-    """Return the music of the flags that name some.
-
-    Args:
-        settings: how to sample.
-        play: further settings.
-        reading: how the model's training files were read: `frame_seconds` and `sustain`, if given.
-            Other entries of a model's metadata are ignored.
-
-    Raises:
-        InputError: there are two of them, or the music can't be read.
-    """
-    values = {name: getattr(settings, name) for name in ("primer_notes", "primer_midi")}
-    values |= {name: getattr(play, name) for name in (*GIVEN_MUSIC, "surprise")}
-    values = {name: value for name, value in values.items() if value is not None}
-    if len(values) > 1:
-        raise InputError(f"--{', --'.join(values)}: give only one of them")
-    for name, value in values.items():
-        flag = f"--{name} {value}"
-        if name == "primer_notes":
-            notes, beats = parse_notes(value, settings.velocity)
-            return Given(name, flag, notes, beats)
-        if name == "chords":
-            return read_chords(value, settings, reading["frame_beats"])
-        try:
-            music, left_out = read_music(
-                value,
-                DataSettings.max_minutes,
-                by_seconds=reading.get("frame_seconds") is not None,
-                sustain=reading.get("sustain", False),
-            )
-        except InputError as error:
-            raise InputError(f"--{name} {error}") from None
-        metre = music.metre
-        if metre is not None and not metre.upbeat:  # a MIDI file seldom says that it has one
-            signature = (metre.numerator, metre.denominator)
-            metre = estimate_metre([note[:3] for note in music.notes], signature)
-        given = Given(
-            name,
-            flag,
-            music.notes,
-            music.beats,
-            music.bpm,
-            metre,
-            music.key,
-            find_key(music.notes, music.key),
-            remarks=tuple(f"{flag}: {remark}" for remark in left_out),
-        )
-        if name == "primer_midi":
-            notes = first_beats(music.notes, settings.primer_beats)
-            if not notes:
-                raise InputError(f"{flag}: no note in the first {settings.primer_beats:g} beats")
-            return given._replace(notes=notes, beats=min(music.beats, settings.primer_beats))
-        if name == "harmonize" and len(notes := top_line(music.notes)) < len(music.notes):
-            remark = (
-                f"{flag}: the melody is its {len(notes)} highest notes;"
-                f" {len(music.notes) - len(notes)} below them are left out"
-            )
-            return given._replace(notes=notes, remarks=(*given.remarks, remark))
-        return given
-    return Given()
-
-
-def read_chords(text: str, settings: SampleSettings, frame_beats: float) -> Given:
-    """Return the chords of --chords, or of the file that it names.
-
-    Raises:
-        InputError: there is no such file, or a symbol is no chord.
-    """
-    metre = Metre() if settings.metre is None else _parse("--metre", parse_metre, settings.metre)
-    content = read_progression(text)
-    flag = "--chords" if content == text else f"--chords {text}"
-    progression = _parse(
-        f"{flag}:", lambda t: parse_progression(t, metre.bar_beats, frame_beats), content
-    )
-    remarks: tuple[str, ...] = ()
-    if progression.off_grid:
-        remarks = (
-            f"{flag}: {progression.off_grid} chords begin between the model's"
-            f" {frame_beats:g}-beat frames; they are moved to the nearest",
-        )
-    beats = len(progression.chords) * frame_beats
-    key = progression.key()
-    return Given(
-        "chords", flag, (), beats, metre=metre, key=key, progression=progression, remarks=remarks
-    )
-
-
-def describe_lost_onsets(given: Given, frame_beats: float) -> list[str]:
-    """Return what to say of given notes that the model's frames can't show, one line each."""
-    lost = onsets_off_grid(given.notes, frame_beats)
-    lines = []
-    if lost.between:
-        share = lost.between / lost.onsets
-        lines.append(
-            f"{given.flag}: {lost.between} of {lost.onsets} onsets ({share:.0%}) are between"
-            f" the model's {frame_beats:g}-beat frames; they are in the result, but the model"
-            " can't read them"
-        )
-        if lost.frame_beats is None:
-            lines[0] += "; the onsets are on no grid of beats"
-        elif lost.frame_beats < frame_beats:
-            lines[0] += f"; weights with --frame_beats {lost.frame_beats:g} could"
-            lines[0] += "".join(
-                f", such as pretrained/{name}.safetensors"
-                for name, named_set in NAMED_SETS.items()
-                if not onsets_off_grid(given.notes, named_set.frame_beats).between
-                and (PRETRAINED / f"{name}.safetensors").is_file()
-            )
-    if lost.repeated:
-        lines.append(
-            f"{given.flag}: {lost.repeated} of {lost.onsets} onsets repeat a pitch without a"
-            " rest; they are in the result, but the model reads one held note"
-        )
-    return lines
+    request = request_of(settings, play)
+    given = read_given_music(settings, play, model.metadata)
+    params, ending = sampling_params(settings), ending_of(model, settings)
+    return make_plan(given, request, model.head, model.metadata, params, ending)
 
 
 def without_effect(
@@ -739,25 +448,6 @@ def without_effect(
     return lines
 
 
-def _parse(flag: str, parse: Callable[[str], T], text: str) -> T:
-    """Return the value of a flag.
-
-    Raises:
-        InputError: the text is not one; the message names the flag.
-    """
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise InputError(f"{flag} {error}") from None
-
-
-def _later(metre: Metre | None, beats: float) -> Metre | None:
-    """Return the metre of what follows after some beats."""
-    if metre is None:
-        return None
-    return metre._replace(upbeat=(metre.upbeat - beats) % metre.bar_beats)
-
-
 def sampling_params(settings: SampleSettings) -> SamplingParams:
     """Return the part of the settings that the head uses."""
     chords = settings.chord_temperature
@@ -775,21 +465,6 @@ def ending_of(model: PianoLSTM, settings: SampleSettings) -> Ending:
         greedy=settings.temperature < MIN_TEMPERATURE,
         bounds=None if bounds is None else LoopBounds(**bounds),
     )
-
-
-def count_frames(settings: SampleSettings, frame_beats: float, piece: Piece | None = None) -> int:
-    """Return the number of new frames.
-
-    Args:
-        settings: the length in bars, beats or seconds.
-        frame_beats: length of a frame in beats.
-        piece: gives the tempo, and the metre of the bars: 4/4 if it is not known.
-    """
-    bpm, metre = (DEFAULT_BPM, None) if piece is None else (piece.bpm, piece.metre)
-    beats = settings.seconds * bpm / 60 if settings.beats is None else settings.beats
-    if settings.bars is not None:
-        beats = settings.bars * (metre or Metre()).bar_beats
-    return max(1, round(beats / frame_beats))
 
 
 # ---- the script ----------------------------------------------------------------------------------
@@ -879,7 +554,7 @@ def write_pieces(
         leave=False,
         disable=None,  # no bar in log files
     ) as bar:
-        pieces = plan.sample(model, settings, seed, bar.update, machine.threads)
+        pieces = sample_plan(model, plan, settings, seed, bar.update, machine.threads)
     all_diagnostics = write_samples(pieces, folder, origin)
     for stem, piece, diagnostics in zip(stems, pieces, all_diagnostics, strict=True):
         print(f"{stem}.{origin.formats[0]}  {diagnostics.summary()}")
@@ -920,7 +595,7 @@ def evaluate_model(
     count, frame_beats = play.evaluate_samples, model.metadata["frame_beats"]
     frames = max(len(roll) for roll in corpus.splits["train"])
     if same_length:
-        frames = count_frames(settings, frame_beats)
+        frames = request_of(settings, play).frames(frame_beats)
     generators = make_generators(seed, count)
     sample_frame = unconditional(model.head, sampling_params(settings))
     print(f"sampling {count} pieces from {path}, seed {seed}")
@@ -954,7 +629,7 @@ def measure_surprise(
     Raises:
         InputError: the file can't be read, or the result exists.
     """
-    given = read_given(settings, play, model.metadata)
+    given = read_given_music(settings, play, model.metadata)
     frame_beats, dataset = model.metadata["frame_beats"], model.metadata["dataset"]
     in_c = dataset in IN_C and settings.normalize_key
     moves = plan_transposition(given.key, None, in_c=in_c, octave=octave_shift(dataset))

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from data import RollDataset, load, read_like, training_data
-from generate import check_settings, measure_surprise, plan_piece, read_given
+from generate import measure_surprise, plan_piece, read_given_music, sample_plan
 from model import PianoLSTM, adapt, build_model
 from pianolstm import checkpoint
 from pianolstm.checkpoint import Metadata
@@ -178,8 +178,8 @@ def train_run(settings: Settings, flags: argparse.Namespace) -> int:
             if source is not None and source.model is not None:
                 _print_other_frames(corpus, source.model)
             print(corpus_summary(corpus.name, corpus.splits))
-        check_settings(settings.sample)  # reports what is wrong before the training
-        read_given(settings.sample, PlaySettings(), corpus.reading)
+        # Reports what is wrong with the settings of the samples before the training.
+        read_given_music(settings.sample, PlaySettings(), corpus.reading)
         datasets, corpus = _make_datasets(corpus)
         settings = resolve(settings, flags, corpus, datasets["train"], device, source)
         baselines = Baselines(datasets["train"].rolls)
@@ -357,7 +357,7 @@ def finish_run(
     plan = plan_piece(model, settings.sample, PlaySettings())
     for remark in plan.remarks:
         print(remark, file=sys.stderr)
-    pieces = plan.sample(model, settings.sample, seed, threads=settings.machine.threads)
+    pieces = sample_plan(model, plan, settings.sample, seed, threads=settings.machine.threads)
     known = KnownPieces(datasets["train"].rolls)
     origin = Origin(
         trainer.weights_path, model.metadata, seed, asdict(settings.sample), known=known

@@ -8,9 +8,13 @@ import argparse
 import dataclasses
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+from pianolstm.files import InputError
+
+T = TypeVar("T")
 
 _COMPARISONS = {
     "at least": lambda value, bound: value >= bound,
@@ -163,3 +167,15 @@ def add_flags(parser: argparse.ArgumentParser, *groups: type[SettingsGroup]) -> 
                 options |= {"type": kind, "choices": choices}
                 options["metavar"] = None if choices else kind.__name__.upper()
             section.add_argument(f"--{field.name}", **options)
+
+
+def parse_value(flag: str, parse: Callable[[str], T], text: str) -> T:
+    """Return the value of a flag.
+
+    Raises:
+        InputError: the text is not one; the message names the flag.
+    """
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise InputError(f"{flag} {error}") from None
