@@ -183,31 +183,47 @@ class Objective(nn.Module):
 
     Args:
         model: the model.
+        consistency: weight of the divergence between the two transpositions of each piece; 0 = the
+            pieces are in one transposition.
     """
 
-    def __init__(self, model: PianoLSTM) -> None:
+    def __init__(self, model: PianoLSTM, consistency: float = 0.0) -> None:
         """Keep the model."""
         super().__init__()
-        self.model = model
+        self.model, self.consistency = model, consistency
 
     def forward(self, chunk: Chunk, state: Any, shift: Tensor) -> tuple[Tensor, Tensor, Any]:
         """Read a chunk after a state.
 
         Args:
-            chunk: inputs and targets, (B', t, P) each.
+            chunk: inputs and targets, (B', t, P) each; with consistency, rows 2 i and 2 i + 1 are
+                the same piece, transposed.
             state: of the previous chunk, with B' rows or more; None = the start of the pieces.
             shift: (B,) int64, the transposition of each piece of the batch in semitones.
 
         Returns:
-            The NLL of each target frame, (F,) in nats; that of the ends of pieces, summed; and the
-            state after the chunk.
+            The NLL of each target frame, (F,) in nats; what is added to their sum, the NLL of the
+            ends of pieces and the weighted divergence; and the state after the chunk.
         """
         rows = len(chunk.inputs)
         state = state and state.first_rows(rows)
         vectors, state = self.model(chunk.inputs, state, shift[:rows])
+        extra = _end_nll(self.model, vectors, chunk)
+        if self.consistency:
+            # (B' / 2, 2, t, ...) -> (2, B' / 2 * t, ...)
+            vectors, targets = (
+                part.unflatten(0, (-1, 2)).transpose(0, 1).flatten(1, 2)
+                for part in (vectors, chunk.targets)
+            )
+            shift = shift[:rows].view(-1, 2).diff(dim=1).expand(-1, chunk.mask.shape[1]).flatten()
+            nll, divergence = self.model.head.nll_and_divergence(vectors, targets, shift)
+            mask = chunk.mask[::2].flatten()
+            # Twice, as all sums here are over two transpositions.
+            extra = extra + 2 * self.consistency * divergence[mask].sum()
+            return nll[:, mask].flatten(), extra, state
         # Scoring the padding too and masking it afterwards is faster than selecting vectors first.
         nll = self.model.head.nll(vectors.flatten(0, 1), chunk.targets.flatten(0, 1))
-        return nll[chunk.mask.flatten()], _end_nll(self.model, vectors, chunk), state
+        return nll[chunk.mask.flatten()], extra, state
 
 
 class Trainer:
@@ -254,7 +270,7 @@ class Trainer:
         ends = list(model.end_head.parameters())
         others = [p for p in model.parameters() if not any(p is end for end in ends)]
         self._parameter_groups = others, ends
-        self.objective: nn.Module = Objective(model)
+        self.objective: nn.Module = Objective(model, settings.consistency)
         if world.size > 1:
             self.objective = DistributedDataParallel(self.objective)
         self.history: list[Epoch] = []
@@ -343,7 +359,11 @@ class Trainer:
                 progress = (number - 1 + frames / all_frames) / self.settings.epochs
                 self.optimizer.param_groups[0]["lr"] = learning_rate(self.settings, progress)
                 probability = self.model.settings.transpose_prob
-                total += self._train_batch(*random_transpose(batch, probability, generator))
+                views = [
+                    random_transpose(batch, probability, generator)
+                    for _ in range(2 if self.settings.consistency else 1)
+                ]
+                total += self._train_batch(views)
                 frames += int(batch.lengths.sum())
                 # Several processes compare their totals at the end of the epoch.
                 if self.world.size == 1 and not math.isfinite(total):
@@ -360,31 +380,35 @@ class Trainer:
             raise DivergedError(f"epoch {number}: the valid NLL is {valid}; try a lower --lr")
         return Epoch(number, total / frames, valid, seconds, frames / seconds)
 
-    def _train_batch(self, batch: Batch, shift: Tensor) -> float:
+    def _train_batch(self, views: Sequence[tuple[Batch, Tensor]]) -> float:
         """Take an optimizer step for each chunk of a batch; return the NLL of this shard in nats.
 
         Args:
-            batch: the whole batch.
-            shift: (B,) int64, the transposition of its pieces in semitones.
+            views: the whole batch, in one transposition or two, and the transposition of its pieces
+                in semitones, (B,) int64.
         """
         total = torch.zeros((), device=self.device)
-        lengths, size = batch.lengths, self.world.size
-        batch, shift = shard(batch, shift, self.world.rank, size)
-        state, shift = None, shift.to(self.device)
+        lengths, size = views[0][0].lengths, self.world.size
+        shards, shifts = zip(*(shard(*view, self.world.rank, size) for view in views), strict=True)
+        # Row after row, so that a piece's transpositions stay together when shorter pieces end.
+        batch = Batch(
+            *(torch.stack(parts, dim=1).flatten(0, 1) for parts in zip(*shards, strict=True))
+        )
+        state, shift = None, torch.stack(shifts, dim=1).flatten().to(self.device)
         for chunk in chunks(batch, self.settings.bptt, self.device, lengths):
             self._deliver_signals()
             with self._autocast():
-                nll, end_nll, state = self.objective(chunk, state, shift)  # (F,)
+                nll, extra, state = self.objective(chunk, state, shift)  # (F,)
             self.optimizer.zero_grad()
             # The mean over the whole batch, once gradients are averaged over the processes.
-            ((nll.sum() + end_nll) * (size / chunk.total)).backward()
+            ((nll.sum() + extra) * (size / (chunk.total * len(views)))).backward()
             if self.settings.clip:
                 # Apart, so that the end head changes nothing of how the rest learns.
                 for parameters in self._parameter_groups:
                     nn.utils.clip_grad_norm_(parameters, self.settings.clip)
             self.optimizer.step()
             total += nll.detach().sum()
-        return float(total)
+        return float(total) / len(views)
 
     def _autocast(self) -> torch.autocast:
         """Return a context that computes in bfloat16 where that is safe, if so configured."""
