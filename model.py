@@ -233,7 +233,7 @@ class AttentivePianoLSTM(PianoLSTM):
             else None
         )
         upper_size = hidden_size + embed_size
-        if settings.attention_evidence:
+        if settings.attention_evidence and settings.attention_window:
             upper_size += 2 * settings.viewpoints * settings.attention_heads
         self.upper_lstm = (
             LSTM(upper_size, hidden_size, settings.upper_layers, *dropouts)
@@ -276,14 +276,14 @@ class AttentivePianoLSTM(PianoLSTM):
             outer = outer_pitches(frames, state.outer)  # (B, T, 2)
         embedded = self._embed(frames, shift, state, outer)  # (B, T, E)
         output, lower = self.lstm(embedded, state.lower)
-        vectors, cache = self._dropout(output), None  # (B, T, H)
+        vectors, evidence, cache = self._dropout(output), None, None  # (B, T, H)
         if self.attention is not None:
             attended, evidence, cache = self.attention(output, frames, outer, state.cache)
             vectors = vectors + attended
         upper = None
         if self.upper_lstm is not None:
             inputs = [vectors, embedded]
-            if self.settings.attention_evidence:
+            if self.settings.attention_evidence and evidence is not None:
                 inputs.append(evidence)
             output, upper = self.upper_lstm(torch.cat(inputs, dim=2), state.upper)
             vectors = vectors + self._dropout(output)

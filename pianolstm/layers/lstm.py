@@ -59,11 +59,12 @@ class LSTM(nn.LSTM):
     def _forward_with_dropped_weights(
         self, inputs: Tensor, state: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        # named_parameters has the order that torch.lstm wants.
         weights = [
             dropout(weight, self.recurrent_dropout, True)
             if name.startswith("weight_hh")
             else weight
-            for name, weight in zip(self._flat_weights_names, self._flat_weights, strict=True)
+            for name, weight in self.named_parameters()
         ]
         output, hidden, cell = torch.lstm(
             inputs,
