@@ -39,7 +39,14 @@ from pianolstm.outputs.inspection import inspect_splits, inspection_text
 from pianolstm.outputs.plots import plot_inspection, plot_losses
 from pianolstm.outputs.report import corpus_summary, results_table
 from pianolstm.outputs.samples import Origin, write_index, write_samples
-from pianolstm.runtime import World, choose_device, choose_precision, join_world, run_script
+from pianolstm.runtime import (
+    World,
+    bfloat16_speedup,
+    choose_device,
+    choose_precision,
+    join_world,
+    run_script,
+)
 from settings import (
     ADAPTABLE,
     GROUPS,
@@ -181,7 +188,7 @@ def train_run(settings: Settings, flags: argparse.Namespace) -> int:
         # Reports what is wrong with the settings of the samples before the training.
         read_given_music(settings.sample, PlaySettings(), corpus.reading)
         datasets, corpus = _make_datasets(corpus)
-        settings = resolve(settings, flags, corpus, datasets["train"], device, source)
+        settings = resolve(settings, flags, corpus, datasets["train"], device, world, source)
         baselines = Baselines(datasets["train"].rolls)
         if source is not None and flags.resume is None:
             source = evaluate_source(source, datasets, device, world)
@@ -206,6 +213,7 @@ def resolve(
     corpus: Corpus,
     train: RollDataset,
     device: torch.device,
+    world: World,
     source: Source | None,
 ) -> Settings:
     """Return the final settings: those that depend on the corpus or the device are filled in.
@@ -225,12 +233,17 @@ def resolve(
     elif flags.resume is None:
         settings = with_preset(settings, flags.preset or "default", given, frames)
     recipe, data, run = settings.train, settings.data, settings.run
+    precision = None
+    if world.is_main:  # a measurement could differ between processes
+        precision = choose_precision(recipe.precision, device)
+        if recipe.precision == "auto" and device.type == "cpu" and (speedup := bfloat16_speedup()):
+            print(f"bfloat16 is {speedup:.1f} times as fast as float32 here: taking {precision}")
     try:
         recipe = replace(
             recipe,
             epochs=count_epochs(recipe, train.lengths),
             max_steps=0,
-            precision=choose_precision(recipe.precision, device),
+            precision=world.broadcast(precision),
         )
     except ValueError as error:
         raise InputError(
@@ -319,11 +332,10 @@ def _fit(trainer: Trainer, settings: Settings, corpus: Corpus) -> int:
         details = {**_identity(corpus), **start, **machine}
         checkpoint.write_run_settings(folder, asdict(settings), details)
     count = sum(parameter.numel() for parameter in trainer.model.parameters())
-    precision = settings.train.precision
-    numbers = "" if precision == "float32" else f" in {precision}"
     device = trainer.device
     where = str(device) if world.size == 1 else f"{device.type} in {world.size} processes"
-    print(f"training {count:,} weights on {where}{numbers}; files go to {folder}/")
+    numbers = settings.train.precision
+    print(f"training {count:,} weights on {where} in {numbers}; files go to {folder}/")
     try:
         return 0 if trainer.fit() else 130
     except DivergedError as error:

@@ -202,8 +202,8 @@ class TrainSettings(SettingsGroup):
     # arXiv:1710.03740).
     precision: str = setting(
         "auto",
-        "number format of training; auto = bfloat16 on hardware with matrix units for it (Intel"
-        " AMX, NVIDIA Ampere or later), else float32",
+        "number format of training; auto = bfloat16 where it is faster: on NVIDIA Ampere or later,"
+        " and on CPUs with instructions for it if a measurement says so; else float32",
         choices=("auto", "float32", "bfloat16"),
     )
     # Prechelt 1998, "Early Stopping - But When?"

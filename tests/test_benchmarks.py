@@ -261,7 +261,7 @@ def test_every_part_of_the_speed_table_is_measured(
     assert names >= {
         *(f"train: {head}, {precision}" for head in ("Bernoulli outputs", "chord head")
           for precision in ("float32", "bfloat16")),
-        "train: --preset best, float32",
+        *(f"train: --preset best, {precision}" for precision in ("float32", "bfloat16")),
         *(f"sample {n}: {head}" for n in (1, 2) for head in ("Bernoulli outputs", "chord head")),
         "original: ours",
     }  # fmt: skip

@@ -21,6 +21,7 @@ from helpers import SMALL, call, names_in
 from helpers_midi import line, write_midi
 from helpers_sampling import train_small_run
 from model import AttentivePianoLSTM, PianoLSTM
+from pianolstm import runtime
 from pianolstm.checkpoint import read_weights
 from pianolstm.files import InputError
 from pianolstm.midi import read_midi, roll_to_midi
@@ -120,6 +121,23 @@ def test_what_auto_chose_and_full_paths_are_kept(run: Path, trained: Path) -> No
     assert kept["precision"] == choose_precision("auto", torch.device("cpu"))
     assert kept["data"] == str(trained.parent / "small set.pickle")
     assert Path(kept["data_dir"]).is_absolute()
+
+
+def test_a_resumed_run_keeps_the_precision_that_auto_chose(
+    small_set: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for speedup, precision in ((1.5, "bfloat16"), (1.0, "float32")):
+        monkeypatch.setattr(runtime, "bfloat16_speedup", lambda speedup=speedup: speedup)
+        monkeypatch.setattr("main.bfloat16_speedup", lambda speedup=speedup: speedup)
+        flags = [*SMALL, "--epochs=1", f"--run_dir={precision}"]
+        assert call(main, "--data", small_set, *flags) == 0
+        assert f"{speedup} times as fast as float32 here: taking {precision}" in (
+            capsys.readouterr().out
+        )
+        monkeypatch.setattr(runtime, "bfloat16_speedup", lambda speedup=speedup: 2.5 - speedup)
+        assert call(main, f"--resume={precision}", "--epochs=2") == 0
+        assert settings_of(precision)["precision"] == precision
+        assert f" on cpu in {precision}; files go to" in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_files_and_another_seed_others(small_set: Path) -> None:
