@@ -107,7 +107,8 @@ def parse_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]
     parser.add_argument(
         "--average_keys",
         action="store_true",
-        help="with --evaluate: average the probabilities of each frame over twelve transpositions",
+        help="with --evaluate: average the probabilities of each frame over twelve transpositions;"
+        " for models trained with --transpose_prob",
     )
     parser.add_argument(
         "--surprise",
@@ -127,6 +128,8 @@ def parse_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]
     for name in ("json", "average_keys", "surprise"):
         if getattr(flags, name) and flags.evaluate is None:
             parser.error(f"--{name}: only with --evaluate")
+    if flags.average_keys and flags.surprise is not None:
+        parser.error("--average_keys, --surprise: give only one of them")
     if flags.preset is not None and (flags.resume, flags.evaluate) != (None, None):
         parser.error("--preset: not with --resume or --evaluate; a run has its own settings")
     if flags.preset is not None and "init_from" in flags:

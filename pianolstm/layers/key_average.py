@@ -96,7 +96,7 @@ class KeyAverage(nn.Module):
         """Wrap the model; its weights are shared."""
         super().__init__()
         self.model, self.shifts, self.exponent = model, tuple(shifts), exponent
-        self.head = MixtureHead(model.head, self.shifts)
+        self.head: Head = MixtureHead(model.head, self.shifts)
         self.end_head = OwnKeyEndHead(model.end_head, self.shifts)
         moved = transpose_prob / len(self.shifts)
         self.log_prior = [math.log(moved + (shift == 0) * (1 - transpose_prob)) for shift in shifts]
