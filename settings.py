@@ -375,6 +375,11 @@ class PlaySettings(SettingsGroup):
         at_least=1,
         at_most=4096,
     )
+    average_keys: bool = setting(
+        False,
+        "average the probabilities of each frame over twelve transpositions, which predicts real"
+        " music better; for models trained with --transpose_prob",
+    )
     surprise: str | None = setting(
         None,
         "write no samples, but how surprising the model finds each note of this MIDI, MusicXML or"

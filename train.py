@@ -31,12 +31,15 @@ from data import (
 from model import PianoLSTM
 from pianolstm.checkpoint import Metadata, load_training_state, save_training_state
 from pianolstm.files import InputError, write_csv
-from pianolstm.layers.heads import GREEDY, UNIFORMS_PER_FRAME
+from pianolstm.layers.key_average import KeyAverage
+from pianolstm.metrics.accuracy import expected_accuracy, greedy_counts, piece_uniforms
 from pianolstm.runtime import SINGLE_PROCESS, World, defer_signals
 from settings import TrainSettings
 
 EVAL_BATCH = 32  # pieces evaluated side by side; affects speed and memory alone
 EVAL_CHUNK = 128  # frames, likewise
+EVAL_DRAWS = 20  # samples of each frame for the expected accuracy, which it moves by about 0.05 %
+EVAL_SEED = 0  # of these samples
 REPLOT_SECONDS = 10  # between two plots of the loss; one takes a quarter of a second
 NAMED_PIECES = 8  # pieces of a diverged batch that the message names
 
@@ -51,39 +54,49 @@ class Scores:
     nll: float  # pooled over all frames but the first of each piece: the headline
     nll_first_frame_scored: float  # pooled over all frames, the first predicted from silence
     nll_per_piece_mean: float  # mean over pieces of each piece's mean, without its first frame
+    nll_per_piece_mean_first_frame_scored: float  # likewise, with it
     end_nll_per_piece: float  # nats per piece, of where it ends: summed over its frames
     frame_accuracy: float | None  # of all frames but the first; None if not requested
+    expected_frame_accuracy: float | None  # of all frames, by samples; None if not requested
     frames: int  # frames of the split, first frames included
 
 
 @torch.inference_mode()
 def evaluate(
-    model: PianoLSTM, dataset: RollDataset, device: torch.device, *, accuracy: bool = True
+    model: PianoLSTM | KeyAverage,
+    dataset: RollDataset,
+    device: torch.device,
+    *,
+    accuracy: bool = True,
 ) -> Scores:
     """Evaluate a model on a split, in chunks of bounded memory.
 
     NLL is pooled over frames (Boulanger-Lewandowski et al. 2012). Frame accuracy is TP / (TP + FP +
     FN) over the pitches of all frames (Bay, Ehmann and Downie 2009, "Evaluation of Multiple-F0
     Estimation and Tracking Systems"), where the prediction is the head's greedy frame. Silence
-    predicted as silence counts nowhere; without any note, true or predicted, accuracy is 0. It is
-    not the expected accuracy of the ICML 2012 paper.
+    predicted as silence counts nowhere; without any note, true or predicted, accuracy is 0. The
+    expected accuracy is that of the ICML 2012 paper (`metrics.accuracy`).
 
     Args:
         model: switched to evaluation mode.
         dataset: the split.
         device: device of the model.
-        accuracy: whether to compute frame accuracy, which takes longer than the NLL.
+        accuracy: whether to compute the two accuracies, which takes longer than the NLL.
     """
     model.eval()
     totals: list[Tensor] = []  # (B,) per batch: each piece's NLL
     firsts: list[Tensor] = []  # (B,): the NLL of its first frame
     lengths: list[Tensor] = []  # (B,): T
     right = wrong = 0
-    end_nll = 0.0
-    buckets = bucket_by_length(dataset.lengths, EVAL_BATCH, None)
-    for batch in batches(dataset, buckets):
+    expected = end_nll = 0.0
+    # A mixture reads each piece in many keys.
+    rows = max(EVAL_BATCH // 8, 1) if isinstance(model, KeyAverage) else EVAL_BATCH
+    buckets = bucket_by_length(dataset.lengths, rows, None)
+    for bucket, batch in zip(buckets, batches(dataset, buckets), strict=True):
         grids: list[Tensor] = []  # (B, t) per chunk: NLLs, 0 in padding
         state = None
+        # A generator for each piece: its samples are the same in any chunks and batches.
+        generators = [torch.Generator().manual_seed(EVAL_SEED + index) for index in bucket]
         for chunk in chunks(batch, EVAL_CHUNK, device):
             state = state and state.first_rows(len(chunk.inputs))
             vectors, state = model(chunk.inputs, state)
@@ -93,12 +106,17 @@ def evaluate(
             if accuracy:
                 counted = chunk.mask.clone()
                 counted[:, : 0 if grids else 1] = False  # without the first frame of a piece
-                rows = vectors[counted]
-                unused = rows.new_zeros(len(rows), UNIFORMS_PER_FRAME)
-                predicted = model.head.sample(rows, unused, GREEDY) > 0
-                true = chunk.targets[counted] > 0
-                right += int((predicted & true).sum())
-                wrong += int((predicted ^ true).sum())
+                counts = greedy_counts(model.head, vectors[counted], chunk.targets[counted])
+                right, wrong = right + counts[0], wrong + counts[1]
+                frames = chunk.mask.sum(dim=1).tolist()
+                uniforms = piece_uniforms(generators[: len(frames)], frames, EVAL_DRAWS)
+                means = expected_accuracy(
+                    model.head,
+                    vectors[chunk.mask],
+                    chunk.targets[chunk.mask],
+                    uniforms.to(device),
+                )
+                expected += float(means.sum())
             end_nll += float(_end_nll(model, vectors, chunk))
             grids.append(grid)
         totals.append(torch.cat(grids, dim=1).sum(dim=1))
@@ -109,13 +127,15 @@ def evaluate(
         nll=float((total - first).sum() / (length - 1).sum()),
         nll_first_frame_scored=float(total.sum() / length.sum()),
         nll_per_piece_mean=float(((total - first) / (length - 1)).mean()),
+        nll_per_piece_mean_first_frame_scored=float((total / length).mean()),
         end_nll_per_piece=end_nll / len(length),
         frame_accuracy=right / max(right + wrong, 1) if accuracy else None,
+        expected_frame_accuracy=expected / int(length.sum()) if accuracy else None,
         frames=int(length.sum()),
     )
 
 
-def _end_nll(model: PianoLSTM, vectors: Tensor, chunk: Chunk) -> Tensor:
+def _end_nll(model: PianoLSTM | KeyAverage, vectors: Tensor, chunk: Chunk) -> Tensor:
     """Return the NLL of which frames of a chunk are the last of their pieces, summed, in nats."""
     logits = model.end_head(vectors, chunk.inputs)[chunk.read]
     last = chunk.last[chunk.read].to(logits.dtype)

@@ -62,6 +62,8 @@ def test_scores_are_the_means_of_the_reference_nlls(sizes: dict[str, Any]) -> No
     assert scores.nll_first_frame_scored == pytest.approx(np.concatenate(nlls).mean(), rel=1e-6)
     mean = np.mean([n[1:].mean() for n in nlls])
     assert scores.nll_per_piece_mean == pytest.approx(mean, rel=1e-6)
+    mean = np.mean([n.mean() for n in nlls])
+    assert scores.nll_per_piece_mean_first_frame_scored == pytest.approx(mean, rel=1e-6)
     assert scores.frames == 30
 
 
@@ -102,8 +104,8 @@ class Repeat:
     def end_head(self, vectors: Tensor, frames: Tensor) -> Tensor:
         return torch.zeros(frames.shape[:2])  # the end is as likely as not
 
-    def sample(self, vectors: Tensor, uniforms: Tensor, params: Any) -> Tensor:
-        assert params == GREEDY
+    def sample(self, vectors: Tensor, uniforms: Tensor, params: Any = None) -> Tensor:
+        assert params in (None, GREEDY)  # None: a sample from the model's distribution
         return vectors
 
 
@@ -122,6 +124,8 @@ def test_pooling_is_that_worked_out_by_hand() -> None:
     assert scores.nll == pytest.approx((1 + 3 + 10) / 3)
     assert scores.nll_first_frame_scored == pytest.approx((5 + 1 + 3 + 7 + 10) / 5)
     assert scores.nll_per_piece_mean == pytest.approx(((1 + 3) / 2 + 10) / 2)
+    with_first = ((5 + 1 + 3) / 3 + (7 + 10) / 2) / 2
+    assert scores.nll_per_piece_mean_first_frame_scored == pytest.approx(with_first)
 
 
 def test_frame_accuracy_is_that_worked_out_by_hand() -> None:
@@ -134,6 +138,15 @@ def test_frame_accuracy_is_that_worked_out_by_hand() -> None:
     assert evaluate(REPEAT, dataset, CPU, accuracy=False).frame_accuracy is None
     silence = RollDataset([columns(set(), set(), set())])
     assert evaluate(REPEAT, silence, CPU).frame_accuracy == 0
+
+
+def test_expected_frame_accuracy_is_the_mean_over_all_frames_first_ones_too() -> None:
+    first = columns({0, 1}, {1, 2}, {1, 2})  # after silence: 0; then 1 / 3; 2 / 2
+    second = columns({5}, set(), set())  # 0, 0, and silence twice counts 0
+    scores = evaluate(REPEAT, RollDataset([first, second]), CPU)
+    assert scores.expected_frame_accuracy == pytest.approx((0 + 1 / 3 + 1) / 6)
+    without = evaluate(REPEAT, RollDataset([first, second]), CPU, accuracy=False)
+    assert without.expected_frame_accuracy is None
 
 
 def test_evaluation_changes_neither_weights_nor_random_numbers() -> None:
