@@ -38,6 +38,7 @@ from pianolstm.given import Given, read_given
 from pianolstm.infilling import infill
 from pianolstm.inputs.datasets import IN_C, Corpus, octave_shift
 from pianolstm.layers.heads import MIN_TEMPERATURE, UNIFORMS_PER_FRAME, SamplingParams
+from pianolstm.layers.key_average import KeyAverage, average_keys
 from pianolstm.metrics.copying import KnownPieces
 from pianolstm.metrics.form import LoopBounds
 from pianolstm.metrics.surprise import nlls_per_frame, surprise
@@ -67,7 +68,9 @@ CANDIDATES = 32
 CANDIDATE_ROUNDS = 4
 # Settings of PlaySettings: music that is given, and all that change what is sampled.
 GIVEN_MUSIC = ("continue_from", "harmonize", "melody_over", "chords", "infill")
-PLAY_NAMES = (*GIVEN_MUSIC, "from_bar", "to_bar", "particles")
+PLAY_NAMES = (*GIVEN_MUSIC, "from_bar", "to_bar", "particles", "average_keys")
+
+Model = PianoLSTM | KeyAverage
 
 
 # ---- sampling ------------------------------------------------------------------------------------
@@ -75,7 +78,7 @@ PLAY_NAMES = (*GIVEN_MUSIC, "from_bar", "to_bar", "particles")
 
 @torch.inference_mode()
 def sample_frames(
-    model: PianoLSTM,
+    model: Model,
     frames: Tensor,
     generators: Sequence[torch.Generator],
     sample_frame: FrameSampler,
@@ -176,7 +179,7 @@ def _leave_loops(
 
 
 def sample_rolls(
-    model: PianoLSTM,
+    model: Model,
     frames: int,
     generators: Sequence[torch.Generator],
     sample_frame: FrameSampler | None = None,
@@ -224,7 +227,7 @@ def sample_rolls(
 
 
 def sample_plan(
-    model: PianoLSTM,
+    model: Model,
     plan: Plan,
     settings: SampleSettings,
     seed: int,
@@ -319,8 +322,9 @@ def sample(model: PianoLSTM, seed: int = 0, *, threads: int = 0, **settings: Any
     names = set(settings)
     play = PlaySettings(**{name: settings.pop(name) for name in names & {*PLAY_NAMES}})
     wanted = SampleSettings.from_dict({"num_samples": 1} | settings)
-    plan = plan_piece(model, wanted, play)
-    pieces = sample_plan(model, plan, wanted, seed, threads=threads)
+    used = model_of(model, play)
+    plan = plan_piece(used, wanted, play)
+    pieces = sample_plan(used, plan, wanted, seed, threads=threads)
     remarks = [*without_effect(names, wanted, play), *plan.remarks]
     for remark in (*remarks, *(remark for piece in pieces for remark in piece.remarks)):
         print(remark, file=sys.stderr)
@@ -328,6 +332,20 @@ def sample(model: PianoLSTM, seed: int = 0, *, threads: int = 0, **settings: Any
 
 
 # ---- from flags to a plan ------------------------------------------------------------------------
+
+
+def model_of(model: PianoLSTM, play: PlaySettings) -> Model:
+    """Return the model, averaged over keys with --average_keys.
+
+    Raises:
+        InputError: the model can't be averaged, or what is asked would not be exact.
+    """
+    if not play.average_keys:
+        return model
+    for name in ("harmonize", "chords", "infill", "surprise"):
+        if getattr(play, name) is not None:
+            raise InputError(f"--average_keys, --{name}: give only one of them")
+    return average_keys(model, model.settings.transpose_prob)
 
 
 def check_settings(settings: SampleSettings) -> tuple[Key | None, Metre | None]:
@@ -395,7 +413,7 @@ def request_of(settings: SampleSettings, play: PlaySettings) -> Request:
     )
 
 
-def plan_piece(model: PianoLSTM, settings: SampleSettings, play: PlaySettings) -> Plan:
+def plan_piece(model: Model, settings: SampleSettings, play: PlaySettings) -> Plan:
     """Return what the flags ask for.
 
     Raises:
@@ -458,7 +476,7 @@ def sampling_params(settings: SampleSettings) -> SamplingParams:
     )
 
 
-def ending_of(model: PianoLSTM, settings: SampleSettings) -> Ending:
+def ending_of(model: Model, settings: SampleSettings) -> Ending:
     """Return how pieces of this model end: as it predicts, and within the bounds of its data."""
     bounds = model.metadata.get("loop_bounds")
     return Ending(
@@ -492,19 +510,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     path = find_weights(flags.weights)
     model = PianoLSTM.load(path, device)
     seed = secrets.randbelow(2**31) if play.seed is None else play.seed
+    used = model_of(model, play)
     if play.evaluate_samples:
-        return evaluate_model(path, model, settings, play, seed, same_length=bool(lengths))
+        return evaluate_model(path, used, settings, play, seed, same_length=bool(lengths))
     for remark in without_effect(vars(flags), settings, play):
         print(remark, file=sys.stderr)
     if play.surprise is not None:
         print("\n".join(measure_surprise(path, model, settings, play)[1]))
         return 0
-    return write_pieces(path, model, settings, play, machine, seed)
+    return write_pieces(path, used, settings, play, machine, seed)
 
 
 def write_pieces(
     path: Path,
-    model: PianoLSTM,
+    model: Model,
     settings: SampleSettings,
     play: PlaySettings,
     machine: MachineSettings,
@@ -566,7 +585,7 @@ def write_pieces(
 
 def evaluate_model(
     path: Path,
-    model: PianoLSTM,
+    model: Model,
     settings: SampleSettings,
     play: PlaySettings,
     seed: int,
@@ -661,7 +680,7 @@ def measure_surprise(
     return numbers, [*lines, f"{stem}-frames.csv, {stem}-notes.csv, {stem}.png", f"look  {page}"]
 
 
-def training_corpus(path: Path, model: PianoLSTM) -> Corpus | None:
+def training_corpus(path: Path, model: Model) -> Corpus | None:
     """Return the training data of a model; None if they are not present."""
     try:
         corpus = load_if_present(training_data(path, model.metadata, {}))

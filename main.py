@@ -27,10 +27,11 @@ from pianolstm import checkpoint
 from pianolstm.checkpoint import Metadata
 from pianolstm.cli import Parser, add_flags
 from pianolstm.files import InputError, atomic_write, one_line, read_json, write_json
-from pianolstm.inputs.datasets import Corpus
+from pianolstm.inputs.datasets import Corpus, recognise
 from pianolstm.inputs.folders import content_hash
 from pianolstm.inputs.metres import count_metres
 from pianolstm.inputs.midi_folder import find_midi_files
+from pianolstm.layers.key_average import KeyAverage, average_keys
 from pianolstm.metrics.baselines import Baselines
 from pianolstm.metrics.copying import KnownPieces
 from pianolstm.metrics.form import loop_bounds
@@ -39,7 +40,14 @@ from pianolstm.outputs.inspection import inspect_splits, inspection_text
 from pianolstm.outputs.plots import plot_inspection, plot_losses
 from pianolstm.outputs.report import corpus_summary, results_table
 from pianolstm.outputs.samples import Origin, write_index, write_samples
-from pianolstm.runtime import World, choose_device, choose_precision, join_world, run_script
+from pianolstm.runtime import (
+    World,
+    bfloat16_speedup,
+    choose_device,
+    choose_precision,
+    join_world,
+    run_script,
+)
 from settings import (
     ADAPTABLE,
     GROUPS,
@@ -104,6 +112,12 @@ def parse_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]
     )
     parser.add_argument("--json", action="store_true", help="with --evaluate: print JSON")
     parser.add_argument(
+        "--average_keys",
+        action="store_true",
+        help="with --evaluate: average the probabilities of each frame over twelve transpositions;"
+        " for models trained with --transpose_prob",
+    )
+    parser.add_argument(
         "--surprise",
         metavar="FILE",
         help="with --evaluate: measure also how surprising the model finds this MIDI, MusicXML or"
@@ -118,9 +132,11 @@ def parse_flags(argv: Sequence[str] | None) -> tuple[argparse.Namespace, Parser]
     flags = parser.parse_args(argv)
     if flags.resume is not None and flags.evaluate is not None:
         parser.error("--resume, --evaluate: give only one of them")
-    for name in ("json", "surprise"):
+    for name in ("json", "average_keys", "surprise"):
         if getattr(flags, name) and flags.evaluate is None:
             parser.error(f"--{name}: only with --evaluate")
+    if flags.average_keys and flags.surprise is not None:
+        parser.error("--average_keys, --surprise: give only one of them")
     if flags.preset is not None and (flags.resume, flags.evaluate) != (None, None):
         parser.error("--preset: not with --resume or --evaluate; a run has its own settings")
     if flags.preset is not None and "init_from" in flags:
@@ -181,7 +197,7 @@ def train_run(settings: Settings, flags: argparse.Namespace) -> int:
         # Reports what is wrong with the settings of the samples before the training.
         read_given_music(settings.sample, PlaySettings(), corpus.reading)
         datasets, corpus = _make_datasets(corpus)
-        settings = resolve(settings, flags, corpus, datasets["train"], device, source)
+        settings = resolve(settings, flags, corpus, datasets["train"], device, world, source)
         baselines = Baselines(datasets["train"].rolls)
         if source is not None and flags.resume is None:
             source = evaluate_source(source, datasets, device, world)
@@ -206,6 +222,7 @@ def resolve(
     corpus: Corpus,
     train: RollDataset,
     device: torch.device,
+    world: World,
     source: Source | None,
 ) -> Settings:
     """Return the final settings: those that depend on the corpus or the device are filled in.
@@ -225,12 +242,17 @@ def resolve(
     elif flags.resume is None:
         settings = with_preset(settings, flags.preset or "default", given, frames)
     recipe, data, run = settings.train, settings.data, settings.run
+    precision = None
+    if world.is_main:  # a measurement could differ between processes
+        precision = choose_precision(recipe.precision, device)
+        if recipe.precision == "auto" and device.type == "cpu" and (speedup := bfloat16_speedup()):
+            print(f"bfloat16 is {speedup:.1f} times as fast as float32 here: taking {precision}")
     try:
         recipe = replace(
             recipe,
             epochs=count_epochs(recipe, train.lengths),
             max_steps=0,
-            precision=choose_precision(recipe.precision, device),
+            precision=world.broadcast(precision),
         )
     except ValueError as error:
         raise InputError(
@@ -319,11 +341,10 @@ def _fit(trainer: Trainer, settings: Settings, corpus: Corpus) -> int:
         details = {**_identity(corpus), **start, **machine}
         checkpoint.write_run_settings(folder, asdict(settings), details)
     count = sum(parameter.numel() for parameter in trainer.model.parameters())
-    precision = settings.train.precision
-    numbers = "" if precision == "float32" else f" in {precision}"
     device = trainer.device
     where = str(device) if world.size == 1 else f"{device.type} in {world.size} processes"
-    print(f"training {count:,} weights on {where}{numbers}; files go to {folder}/")
+    numbers = settings.train.precision
+    print(f"training {count:,} weights on {where} in {numbers}; files go to {folder}/")
     try:
         return 0 if trainer.fit() else 130
     except DivergedError as error:
@@ -344,7 +365,7 @@ def finish_run(
     """Evaluate the best weights, plot the losses, sample, and print where everything is."""
     folder, seed = trainer.folder, settings.run.seed
     model = PianoLSTM.load(trainer.weights_path, trainer.device)
-    results = _identity(corpus) | compute_results(model, datasets, baselines, trainer.device)
+    results = compute_results(model, corpus, datasets, baselines, trainer.device)
     results["seconds"] = sum(epoch.seconds for epoch in trainer.history)
     results["epochs"] = len(trainer.history)
     results["stopped_early"] = trainer.stopped_early
@@ -473,16 +494,34 @@ def _print_other_frames(corpus: Corpus, model: PianoLSTM) -> None:
 
 
 def compute_results(
-    model: PianoLSTM, datasets: Datasets, baselines: Baselines, device: torch.device
+    model: PianoLSTM | KeyAverage,
+    corpus: Corpus,
+    datasets: Datasets,
+    baselines: Baselines,
+    device: torch.device,
 ) -> dict[str, Any]:
-    """Return the contents of `results.json` for a loaded model, but for the training time."""
-    results = {name: model.metadata.get(name) for name in ("seed", "best_epoch", "seconds")}
+    """Return the contents of `results.json`, but for the training time.
+
+    A named set has the counts of the papers on it too: of four voices, and on the test pieces
+    whose melody is in no training piece.
+    """
+    results: dict[str, Any] = _identity(corpus)
+    results |= {name: model.metadata.get(name) for name in ("seed", "best_epoch", "seconds")}
+    results["average_keys"] = isinstance(model, KeyAverage)
+    known = recognise(corpus.fingerprint)
+    named_set = None if known is None else known[1]
     for split in ("valid", "test"):
-        results[split] = {
-            **asdict(evaluate(model, datasets[split], device)),
-            "unigram": baselines.unigram(datasets[split].rolls),
-            "first_order_markov": baselines.first_order_markov(datasets[split].rolls),
-        }
+        results[split] = asdict(evaluate(model, datasets[split], device))
+        if named_set is not None and named_set.voice_nats is not None:
+            nats = results[split]["nll_first_frame_scored"]
+            results[split]["nll_per_voice"] = nats / 4
+            results[split]["nll_per_voice_at_most"] = (nats + named_set.voice_nats) / 4
+        results[split]["unigram"] = baselines.unigram(datasets[split].rolls)
+        results[split]["first_order_markov"] = baselines.first_order_markov(datasets[split].rolls)
+    if named_set is not None and named_set.independent_test:
+        pieces = [datasets["test"].rolls[index] for index in named_set.independent_test]
+        scores = asdict(evaluate(model, RollDataset(pieces), device))
+        results["independent_test"] = {"pieces": len(pieces), **scores}
     return results
 
 
@@ -500,6 +539,7 @@ def evaluate_files(flags: argparse.Namespace, parser: Parser) -> int:
     device = choose_device(machine.device, machine.threads)
     path = checkpoint.find_weights(flags.evaluate)
     model = PianoLSTM.load(path, device)
+    evaluated = average_keys(model, model.settings.transpose_prob) if flags.average_keys else model
     corpus = load(training_data(path, model.metadata, DataSettings.given(flags)), named=True)
     if corpus.fingerprint != model.metadata["fingerprint"]:
         dataset = model.metadata["dataset"]
@@ -507,7 +547,7 @@ def evaluate_files(flags: argparse.Namespace, parser: Parser) -> int:
     _print_remarks(corpus)
     datasets, corpus = _make_datasets(corpus)
     baselines = Baselines(datasets["train"].rolls)
-    results = _identity(corpus) | compute_results(model, datasets, baselines, device)
+    results = compute_results(evaluated, corpus, datasets, baselines, device)
     if (path.parent / "results.json").is_file():
         kept = read_json(path.parent / "results.json")
         names = ["seconds", "epochs", "stopped_early"]

@@ -25,6 +25,7 @@ from pianolstm.checkpoint import (
 )
 from pianolstm.files import InputError, one_line
 from pianolstm.layers.attention import HistoryAttention, KVCache
+from pianolstm.layers.dropout import dropout
 from pianolstm.layers.heads import (
     UNIFORMS_PER_FRAME,
     BernoulliHead,
@@ -38,6 +39,7 @@ from pianolstm.rolls import PITCHES
 from settings import ADAPTABLE, ModelSettings
 
 OCTAVE = 12  # semitones
+PHASE_PERIODS = (2, 3, 4, 6, 8, 12, 16, 32)  # frames
 
 
 class State(NamedTuple):
@@ -67,7 +69,11 @@ class PianoLSTM(nn.Module):
         self.metadata: Metadata = {}  # of the weights file, once loaded
         self.embedding = nn.Linear(pitches, settings.embed_size)
         self.lstm = LSTM(
-            settings.embed_size, settings.hidden_size, settings.layers, settings.dropout
+            settings.embed_size,
+            settings.hidden_size,
+            settings.layers,
+            settings.dropout,
+            settings.recurrent_dropout,
         )
         self.head = make_head(settings.hidden_size, settings.latent_size, pitches)
         self.end_head = EndHead(settings.hidden_size, pitches)
@@ -89,9 +95,9 @@ class PianoLSTM(nn.Module):
         if state is None:
             state = self.zero_state(frames, self.settings.layers)
         embedded = self.embedding(frames)  # (B, T, E)
-        embedded = functional.dropout(embedded, self.settings.embed_dropout, self.training)
+        embedded = dropout(embedded, self.settings.embed_dropout, self.training)
         output, state = self.lstm(embedded, state)  # (B, T, H)
-        output = functional.dropout(output, self.settings.dropout, self.training)
+        output = dropout(output, self.settings.dropout, self.training)
         return output, State(*state)
 
     def zero_state(self, frames: Tensor, layers: int) -> State:
@@ -168,6 +174,7 @@ class AttentiveState(NamedTuple):
     upper: State | None
     outer: Tensor  # (B, 2) int64, the latest highest and lowest pitch; 0 where they are not used
     cache: KVCache | None
+    position: int = 0  # frames since the start of the piece
 
     def first_rows(self, rows: int) -> "AttentiveState":
         """Return the state of the first pieces of the batch, detached from the graph."""
@@ -176,14 +183,16 @@ class AttentiveState(NamedTuple):
             self.upper and self.upper.first_rows(rows),
             self.outer[:rows],
             self.cache and self.cache.first_rows(rows),
+            self.position,
         )
 
 
 class AttentivePianoLSTM(PianoLSTM):
     """Embedding -> LSTM -> attention over the past -> upper LSTM -> relative pitch -> head.
 
-    Each part beyond PianoLSTM is left out where its setting is 0 (`attention_window`,
-    `upper_layers`, `relative_pitch`, `transpose_prob`). `--preset best` has all of them.
+    Each part beyond PianoLSTM is left out where its setting is 0 or False (`attention_window`,
+    `attention_evidence`, `upper_layers`, `relative_pitch`, `voice_leading`, `metric_phase`,
+    `transpose_prob`).
 
     Args:
         settings: the sizes.
@@ -202,7 +211,13 @@ class AttentivePianoLSTM(PianoLSTM):
         )
         if self.transposition is not None:
             nn.init.zeros_(self.transposition.weight)
-        self.lstm = LSTM(embed_size, hidden_size, settings.layers, settings.dropout)
+        self.phase = (
+            nn.Linear(sum(PHASE_PERIODS), embed_size, bias=False) if settings.metric_phase else None
+        )
+        if self.phase is not None:
+            nn.init.zeros_(self.phase.weight)
+        dropouts = settings.dropout, settings.recurrent_dropout
+        self.lstm = LSTM(embed_size, hidden_size, settings.layers, *dropouts)
         self.attention = (
             HistoryAttention(
                 hidden_size,
@@ -217,8 +232,11 @@ class AttentivePianoLSTM(PianoLSTM):
             if settings.attention_window
             else None
         )
+        upper_size = hidden_size + embed_size
+        if settings.attention_evidence and settings.attention_window:
+            upper_size += 2 * settings.viewpoints * settings.attention_heads
         self.upper_lstm = (
-            LSTM(hidden_size + embed_size, hidden_size, settings.upper_layers, settings.dropout)
+            LSTM(upper_size, hidden_size, settings.upper_layers, *dropouts)
             if settings.upper_layers
             else None
         )
@@ -228,7 +246,12 @@ class AttentivePianoLSTM(PianoLSTM):
             else None
         )
         size = hidden_size + (pitches if settings.relative_pitch else 0)
-        self.head = make_head(size, settings.latent_size, pitches)
+        self.head = make_head(
+            size,
+            settings.latent_size,
+            pitches,
+            settings.attention_dropout if self._leads_voices else None,
+        )
         self.end_head = EndHead(size, pitches)
 
     def forward(
@@ -242,30 +265,42 @@ class AttentivePianoLSTM(PianoLSTM):
             shift: (B,) int64, the semitones that each piece was transposed by; None = 0.
 
         Returns:
-            The vector at each frame, (B, T, H) or, with relative pitch, (B, T, H + P), from which
-            the head predicts the next frame and the end head whether there is one; and the state
-            after the last frame.
+            The vector at each frame, (B, T, H), from which the head predicts the next frame and the
+            end head whether there is one, P longer with relative pitch and, of the frame itself,
+            with voice leading; and the state after the last frame.
         """
         if state is None:
             state = self._initial_state(frames)
         outer = state.outer[:, None]  # (B, 1, 2)
         if self.attention is not None or self.relative_pitch is not None:
             outer = outer_pitches(frames, state.outer)  # (B, T, 2)
-        embedded = self._embed(frames, shift, state.outer, outer)  # (B, T, E)
+        embedded = self._embed(frames, shift, state, outer)  # (B, T, E)
         output, lower = self.lstm(embedded, state.lower)
-        vectors, cache = self._dropout(output), None  # (B, T, H)
+        vectors, evidence, cache = self._dropout(output), None, None  # (B, T, H)
         if self.attention is not None:
-            attended, cache = self.attention(output, frames, outer, state.cache)
+            attended, evidence, cache = self.attention(output, frames, outer, state.cache)
             vectors = vectors + attended
         upper = None
         if self.upper_lstm is not None:
-            inputs = torch.cat([vectors, embedded], dim=2)
-            output, upper = self.upper_lstm(inputs, state.upper)
+            inputs = [vectors, embedded]
+            if self.settings.attention_evidence and evidence is not None:
+                inputs.append(evidence)
+            output, upper = self.upper_lstm(torch.cat(inputs, dim=2), state.upper)
             vectors = vectors + self._dropout(output)
         if self.relative_pitch is not None:
             logits = self.relative_pitch.pitch_logits(vectors, frames, outer)
             vectors = torch.cat([vectors, logits], dim=2)
-        return vectors, AttentiveState(State(*lower), upper and State(*upper), outer[:, -1], cache)
+        if self._leads_voices:
+            vectors = torch.cat([vectors, frames], dim=2)
+        position = state.position + frames.shape[1]
+        return vectors, AttentiveState(
+            State(*lower), upper and State(*upper), outer[:, -1], cache, position
+        )
+
+    @property
+    def _leads_voices(self) -> bool:
+        # Independent Bernoulli outputs have no voices.
+        return self.settings.voice_leading and self.settings.latent_size > 0
 
     def _initial_state(self, frames: Tensor) -> AttentiveState:
         settings = self.settings
@@ -277,18 +312,18 @@ class AttentivePianoLSTM(PianoLSTM):
         )
 
     def _dropout(self, output: Tensor) -> Tensor:
-        return functional.dropout(output, self.settings.dropout, self.training)
+        return dropout(output, self.settings.dropout, self.training)
 
     def _embed(
-        self, frames: Tensor, shift: Tensor | None, previous_outer: Tensor, outer: Tensor
+        self, frames: Tensor, shift: Tensor | None, state: AttentiveState, outer: Tensor
     ) -> Tensor:
-        """Return the LSTM's input, (B, T, E): pitches, intervals and transposition.
+        """Return the LSTM's input, (B, T, E): pitches, intervals, transposition and phase.
 
         Args:
             frames: (B, T, P).
             shift: (B,) semitones.
-            previous_outer: (B, 2), highest and lowest pitch before the first frame.
-            outer: (B, T, 2), those of each frame.
+            state: before the first frame.
+            outer: (B, T, 2), highest and lowest pitch of each frame.
         """
         embedded = self.embedding(frames)
         if self.transposition is not None:
@@ -297,9 +332,29 @@ class AttentivePianoLSTM(PianoLSTM):
             interval = functional.one_hot(shift % OCTAVE, OCTAVE).to(frames.dtype)  # (B, 12)
             embedded = embedded + self.transposition(interval)[:, None]
         if self.relative_pitch is not None:
-            before = torch.cat([previous_outer[:, None], outer[:, :-1]], dim=1)
+            before = torch.cat([state.outer[:, None], outer[:, :-1]], dim=1)
             embedded = embedded + self.relative_pitch.embed(frames, before)
-        return functional.dropout(embedded, self.settings.embed_dropout, self.training)
+        if self.phase is not None:
+            phases = metric_phases(state.position, frames.shape[1], frames)  # (T, sum of periods)
+            phases = phases.expand(len(frames), -1, -1)
+            drop = self.settings.attention_dropout
+            embedded = embedded + self.phase(dropout(phases, drop, self.training))
+        return dropout(embedded, self.settings.embed_dropout, self.training)
+
+
+def metric_phases(start: int, count: int, like: Tensor) -> Tensor:
+    """Return where frames are within bars and groups of bars, (count, sum of PHASE_PERIODS).
+
+    For each period, the number of frames since the start of the piece modulo the period is one-hot.
+
+    Args:
+        start: frames before the first.
+        count: number of frames.
+        like: a tensor of the wanted type and device.
+    """
+    times = torch.arange(start, start + count, device=like.device)
+    phases = [functional.one_hot(times % period, period) for period in PHASE_PERIODS]
+    return torch.cat(phases, dim=1).to(like.dtype)
 
 
 def build_model(settings: ModelSettings) -> PianoLSTM:
@@ -308,6 +363,8 @@ def build_model(settings: ModelSettings) -> PianoLSTM:
         settings.attention_window
         or settings.upper_layers
         or settings.relative_pitch
+        or settings.voice_leading
+        or settings.metric_phase
         or settings.transpose_prob
     )
     return AttentivePianoLSTM(settings) if attentive else PianoLSTM(settings)
@@ -342,8 +399,17 @@ def adapt(model: PianoLSTM, settings: ModelSettings) -> PianoLSTM:
     return adapted
 
 
-def make_head(size: int, latent_size: int, pitches: int) -> Head:
-    """Return the chord head, or independent Bernoulli outputs for `latent_size` 0."""
+def make_head(
+    size: int, latent_size: int, pitches: int, voice_leading: float | None = None
+) -> Head:
+    """Return the chord head, or independent Bernoulli outputs for `latent_size` 0.
+
+    Args:
+        size: of the model's vectors, without the frame that voice leading adds to them.
+        latent_size: hidden units of the chord head.
+        pitches: P.
+        voice_leading: its dropout probability; None = the head has none.
+    """
     if latent_size:
-        return ChordHead(size, latent_size, pitches)
+        return ChordHead(size, latent_size, pitches, voice_leading)
     return BernoulliHead(size, pitches)

@@ -85,6 +85,9 @@ class ModelSettings(SettingsGroup):
         at_most=16384,
     )
     dropout: float = setting(0.0, "dropout probability of the LSTM's outputs", at_least=0, below=1)
+    recurrent_dropout: float = setting(
+        0.0, "dropout probability of the LSTM's recurrent weights", at_least=0, below=1
+    )
     embed_dropout: float = setting(
         0.0, "dropout probability of the frame embedding", at_least=0, below=1
     )
@@ -117,6 +120,11 @@ class ModelSettings(SettingsGroup):
         at_least=0,
         below=1,
     )
+    attention_evidence: bool = setting(
+        False,
+        "give the upper LSTM also how well, and in how many places, each attention head found a"
+        " match",
+    )
     upper_layers: int = setting(
         0, "LSTM layers above attention, which read its output", at_least=0, at_most=64
     )
@@ -124,6 +132,16 @@ class ModelSettings(SettingsGroup):
         False,
         "encode each frame also as intervals from the previous outer pitches, and add logits"
         " indexed by interval",
+    )
+    voice_leading: bool = setting(
+        False,
+        "let the chord head predict each note also from the note of the same voice in the frame"
+        " before",
+    )
+    metric_phase: bool = setting(
+        False,
+        "give the model the position of each frame within periods of 2 to 32 frames since the start"
+        " of the piece",
     )
     transpose_prob: float = setting(
         0.0,
@@ -134,7 +152,13 @@ class ModelSettings(SettingsGroup):
 
 
 # Settings of a model that trained weights allow to change; the others are sizes of theirs.
-ADAPTABLE = ("dropout", "embed_dropout", "attention_dropout", "transpose_prob")
+ADAPTABLE = (
+    "dropout",
+    "recurrent_dropout",
+    "embed_dropout",
+    "attention_dropout",
+    "transpose_prob",
+)
 
 
 @dataclass(frozen=True)
@@ -156,6 +180,14 @@ class TrainSettings(SettingsGroup):
         " whole piece",
         at_least=0,
     )
+    # Wu et al. 2021, arXiv:2106.14448, compare two predictions under dropout alone.
+    consistency: float = setting(
+        0.0,
+        "train on two random transpositions of each piece at once, and weight the divergence of"
+        " their predictions by this; 0 = one, without",
+        at_least=0,
+        at_most=100,
+    )
     # 0.25 is the word-language-model example's value (Pascanu et al. 2013, arXiv:1211.5063).
     clip: float = setting(0.25, "largest gradient norm of a step; 0 = no clipping", at_least=0)
     lr_schedule: str = setting(
@@ -170,8 +202,8 @@ class TrainSettings(SettingsGroup):
     # arXiv:1710.03740).
     precision: str = setting(
         "auto",
-        "number format of training; auto = bfloat16 on hardware with matrix units for it (Intel"
-        " AMX, NVIDIA Ampere or later), else float32",
+        "number format of training; auto = bfloat16 where it is faster: on NVIDIA Ampere or later,"
+        " and on CPUs with instructions for it if a measurement says so; else float32",
         choices=("auto", "float32", "bfloat16"),
     )
     # Prechelt 1998, "Early Stopping - But When?"
@@ -343,6 +375,11 @@ class PlaySettings(SettingsGroup):
         at_least=1,
         at_most=4096,
     )
+    average_keys: bool = setting(
+        False,
+        "average the probabilities of each frame over twelve transpositions, which predicts real"
+        " music better; for models trained with --transpose_prob",
+    )
     surprise: str | None = setting(
         None,
         "write no samples, but how surprising the model finds each note of this MIDI, MusicXML or"
@@ -451,8 +488,16 @@ def best_preset(frames: int) -> dict[str, Any]:
         "attention_dropout": round(0.38 + 0.12 * scarcity, 2),
         # On non-recurrent connections only (Zaremba et al. 2014, arXiv:1409.2329).
         "dropout": round(0.48 + 0.22 * scarcity, 2),
+        "recurrent_dropout": 0.3,
+        # Learnt in few steps, and by heart without its dropout, which is that of attention.
+        "voice_leading": True,
         # The benchmark's pieces are in C: without transposition most pitches would be rare.
         "transpose_prob": round(0.53 + 0.47 * scarcity, 2),
+        # Twice the computation, for data sets that are memorised otherwise.
+        "consistency": 0.5 if scarcity > 0.25 else 0.0,
+        # Worth it where there are enough frames to learn metre and form from.
+        "metric_phase": scarcity < 0.25,
+        "attention_evidence": scarcity < 0.25,
         "batch_size": 16,
         "max_steps": round(9_200 - 5_600 * scarcity),
         "lr": 0.0025,

@@ -31,12 +31,15 @@ from data import (
 from model import PianoLSTM
 from pianolstm.checkpoint import Metadata, load_training_state, save_training_state
 from pianolstm.files import InputError, write_csv
-from pianolstm.layers.heads import GREEDY, UNIFORMS_PER_FRAME
+from pianolstm.layers.key_average import KeyAverage
+from pianolstm.metrics.accuracy import expected_accuracy, greedy_counts, piece_uniforms
 from pianolstm.runtime import SINGLE_PROCESS, World, defer_signals
 from settings import TrainSettings
 
 EVAL_BATCH = 32  # pieces evaluated side by side; affects speed and memory alone
 EVAL_CHUNK = 128  # frames, likewise
+EVAL_DRAWS = 20  # samples of each frame for the expected accuracy, which it moves by about 0.05 %
+EVAL_SEED = 0  # of these samples
 REPLOT_SECONDS = 10  # between two plots of the loss; one takes a quarter of a second
 NAMED_PIECES = 8  # pieces of a diverged batch that the message names
 
@@ -51,39 +54,49 @@ class Scores:
     nll: float  # pooled over all frames but the first of each piece: the headline
     nll_first_frame_scored: float  # pooled over all frames, the first predicted from silence
     nll_per_piece_mean: float  # mean over pieces of each piece's mean, without its first frame
+    nll_per_piece_mean_first_frame_scored: float  # likewise, with it
     end_nll_per_piece: float  # nats per piece, of where it ends: summed over its frames
     frame_accuracy: float | None  # of all frames but the first; None if not requested
+    expected_frame_accuracy: float | None  # of all frames, by samples; None if not requested
     frames: int  # frames of the split, first frames included
 
 
 @torch.inference_mode()
 def evaluate(
-    model: PianoLSTM, dataset: RollDataset, device: torch.device, *, accuracy: bool = True
+    model: PianoLSTM | KeyAverage,
+    dataset: RollDataset,
+    device: torch.device,
+    *,
+    accuracy: bool = True,
 ) -> Scores:
     """Evaluate a model on a split, in chunks of bounded memory.
 
     NLL is pooled over frames (Boulanger-Lewandowski et al. 2012). Frame accuracy is TP / (TP + FP +
     FN) over the pitches of all frames (Bay, Ehmann and Downie 2009, "Evaluation of Multiple-F0
     Estimation and Tracking Systems"), where the prediction is the head's greedy frame. Silence
-    predicted as silence counts nowhere; without any note, true or predicted, accuracy is 0. It is
-    not the expected accuracy of the ICML 2012 paper.
+    predicted as silence counts nowhere; without any note, true or predicted, accuracy is 0. The
+    expected accuracy is that of the ICML 2012 paper (`metrics.accuracy`).
 
     Args:
         model: switched to evaluation mode.
         dataset: the split.
         device: device of the model.
-        accuracy: whether to compute frame accuracy, which takes longer than the NLL.
+        accuracy: whether to compute the two accuracies, which takes longer than the NLL.
     """
     model.eval()
     totals: list[Tensor] = []  # (B,) per batch: each piece's NLL
     firsts: list[Tensor] = []  # (B,): the NLL of its first frame
     lengths: list[Tensor] = []  # (B,): T
     right = wrong = 0
-    end_nll = 0.0
-    buckets = bucket_by_length(dataset.lengths, EVAL_BATCH, None)
-    for batch in batches(dataset, buckets):
+    expected = end_nll = 0.0
+    # A mixture reads each piece in many keys.
+    rows = max(EVAL_BATCH // 8, 1) if isinstance(model, KeyAverage) else EVAL_BATCH
+    buckets = bucket_by_length(dataset.lengths, rows, None)
+    for bucket, batch in zip(buckets, batches(dataset, buckets), strict=True):
         grids: list[Tensor] = []  # (B, t) per chunk: NLLs, 0 in padding
         state = None
+        # A generator for each piece: its samples are the same in any chunks and batches.
+        generators = [torch.Generator().manual_seed(EVAL_SEED + index) for index in bucket]
         for chunk in chunks(batch, EVAL_CHUNK, device):
             state = state and state.first_rows(len(chunk.inputs))
             vectors, state = model(chunk.inputs, state)
@@ -93,12 +106,17 @@ def evaluate(
             if accuracy:
                 counted = chunk.mask.clone()
                 counted[:, : 0 if grids else 1] = False  # without the first frame of a piece
-                rows = vectors[counted]
-                unused = rows.new_zeros(len(rows), UNIFORMS_PER_FRAME)
-                predicted = model.head.sample(rows, unused, GREEDY) > 0
-                true = chunk.targets[counted] > 0
-                right += int((predicted & true).sum())
-                wrong += int((predicted ^ true).sum())
+                counts = greedy_counts(model.head, vectors[counted], chunk.targets[counted])
+                right, wrong = right + counts[0], wrong + counts[1]
+                frames = chunk.mask.sum(dim=1).tolist()
+                uniforms = piece_uniforms(generators[: len(frames)], frames, EVAL_DRAWS)
+                means = expected_accuracy(
+                    model.head,
+                    vectors[chunk.mask],
+                    chunk.targets[chunk.mask],
+                    uniforms.to(device),
+                )
+                expected += float(means.sum())
             end_nll += float(_end_nll(model, vectors, chunk))
             grids.append(grid)
         totals.append(torch.cat(grids, dim=1).sum(dim=1))
@@ -109,13 +127,15 @@ def evaluate(
         nll=float((total - first).sum() / (length - 1).sum()),
         nll_first_frame_scored=float(total.sum() / length.sum()),
         nll_per_piece_mean=float(((total - first) / (length - 1)).mean()),
+        nll_per_piece_mean_first_frame_scored=float((total / length).mean()),
         end_nll_per_piece=end_nll / len(length),
         frame_accuracy=right / max(right + wrong, 1) if accuracy else None,
+        expected_frame_accuracy=expected / int(length.sum()) if accuracy else None,
         frames=int(length.sum()),
     )
 
 
-def _end_nll(model: PianoLSTM, vectors: Tensor, chunk: Chunk) -> Tensor:
+def _end_nll(model: PianoLSTM | KeyAverage, vectors: Tensor, chunk: Chunk) -> Tensor:
     """Return the NLL of which frames of a chunk are the last of their pieces, summed, in nats."""
     logits = model.end_head(vectors, chunk.inputs)[chunk.read]
     last = chunk.last[chunk.read].to(logits.dtype)
@@ -183,31 +203,47 @@ class Objective(nn.Module):
 
     Args:
         model: the model.
+        consistency: weight of the divergence between the two transpositions of each piece; 0 = the
+            pieces are in one transposition.
     """
 
-    def __init__(self, model: PianoLSTM) -> None:
+    def __init__(self, model: PianoLSTM, consistency: float = 0.0) -> None:
         """Keep the model."""
         super().__init__()
-        self.model = model
+        self.model, self.consistency = model, consistency
 
     def forward(self, chunk: Chunk, state: Any, shift: Tensor) -> tuple[Tensor, Tensor, Any]:
         """Read a chunk after a state.
 
         Args:
-            chunk: inputs and targets, (B', t, P) each.
+            chunk: inputs and targets, (B', t, P) each; with consistency, rows 2 i and 2 i + 1 are
+                the same piece, transposed.
             state: of the previous chunk, with B' rows or more; None = the start of the pieces.
             shift: (B,) int64, the transposition of each piece of the batch in semitones.
 
         Returns:
-            The NLL of each target frame, (F,) in nats; that of the ends of pieces, summed; and the
-            state after the chunk.
+            The NLL of each target frame, (F,) in nats; what is added to their sum, the NLL of the
+            ends of pieces and the weighted divergence; and the state after the chunk.
         """
         rows = len(chunk.inputs)
         state = state and state.first_rows(rows)
         vectors, state = self.model(chunk.inputs, state, shift[:rows])
+        extra = _end_nll(self.model, vectors, chunk)
+        if self.consistency:
+            # (B' / 2, 2, t, ...) -> (2, B' / 2 * t, ...)
+            vectors, targets = (
+                part.unflatten(0, (-1, 2)).transpose(0, 1).flatten(1, 2)
+                for part in (vectors, chunk.targets)
+            )
+            shift = shift[:rows].view(-1, 2).diff(dim=1).expand(-1, chunk.mask.shape[1]).flatten()
+            nll, divergence = self.model.head.nll_and_divergence(vectors, targets, shift)
+            mask = chunk.mask[::2].flatten()
+            # Twice, as all sums here are over two transpositions.
+            extra = extra + 2 * self.consistency * divergence[mask].sum()
+            return nll[:, mask].flatten(), extra, state
         # Scoring the padding too and masking it afterwards is faster than selecting vectors first.
         nll = self.model.head.nll(vectors.flatten(0, 1), chunk.targets.flatten(0, 1))
-        return nll[chunk.mask.flatten()], _end_nll(self.model, vectors, chunk), state
+        return nll[chunk.mask.flatten()], extra, state
 
 
 class Trainer:
@@ -254,7 +290,7 @@ class Trainer:
         ends = list(model.end_head.parameters())
         others = [p for p in model.parameters() if not any(p is end for end in ends)]
         self._parameter_groups = others, ends
-        self.objective: nn.Module = Objective(model)
+        self.objective: nn.Module = Objective(model, settings.consistency)
         if world.size > 1:
             self.objective = DistributedDataParallel(self.objective)
         self.history: list[Epoch] = []
@@ -343,7 +379,11 @@ class Trainer:
                 progress = (number - 1 + frames / all_frames) / self.settings.epochs
                 self.optimizer.param_groups[0]["lr"] = learning_rate(self.settings, progress)
                 probability = self.model.settings.transpose_prob
-                total += self._train_batch(*random_transpose(batch, probability, generator))
+                views = [
+                    random_transpose(batch, probability, generator)
+                    for _ in range(2 if self.settings.consistency else 1)
+                ]
+                total += self._train_batch(views)
                 frames += int(batch.lengths.sum())
                 # Several processes compare their totals at the end of the epoch.
                 if self.world.size == 1 and not math.isfinite(total):
@@ -360,31 +400,35 @@ class Trainer:
             raise DivergedError(f"epoch {number}: the valid NLL is {valid}; try a lower --lr")
         return Epoch(number, total / frames, valid, seconds, frames / seconds)
 
-    def _train_batch(self, batch: Batch, shift: Tensor) -> float:
+    def _train_batch(self, views: Sequence[tuple[Batch, Tensor]]) -> float:
         """Take an optimizer step for each chunk of a batch; return the NLL of this shard in nats.
 
         Args:
-            batch: the whole batch.
-            shift: (B,) int64, the transposition of its pieces in semitones.
+            views: the whole batch, in one transposition or two, and the transposition of its pieces
+                in semitones, (B,) int64.
         """
         total = torch.zeros((), device=self.device)
-        lengths, size = batch.lengths, self.world.size
-        batch, shift = shard(batch, shift, self.world.rank, size)
-        state, shift = None, shift.to(self.device)
+        lengths, size = views[0][0].lengths, self.world.size
+        shards, shifts = zip(*(shard(*view, self.world.rank, size) for view in views), strict=True)
+        # Row after row, so that a piece's transpositions stay together when shorter pieces end.
+        batch = Batch(
+            *(torch.stack(parts, dim=1).flatten(0, 1) for parts in zip(*shards, strict=True))
+        )
+        state, shift = None, torch.stack(shifts, dim=1).flatten().to(self.device)
         for chunk in chunks(batch, self.settings.bptt, self.device, lengths):
             self._deliver_signals()
             with self._autocast():
-                nll, end_nll, state = self.objective(chunk, state, shift)  # (F,)
+                nll, extra, state = self.objective(chunk, state, shift)  # (F,)
             self.optimizer.zero_grad()
             # The mean over the whole batch, once gradients are averaged over the processes.
-            ((nll.sum() + end_nll) * (size / chunk.total)).backward()
+            ((nll.sum() + extra) * (size / (chunk.total * len(views)))).backward()
             if self.settings.clip:
                 # Apart, so that the end head changes nothing of how the rest learns.
                 for parameters in self._parameter_groups:
                     nn.utils.clip_grad_norm_(parameters, self.settings.clip)
             self.optimizer.step()
             total += nll.detach().sum()
-        return float(total)
+        return float(total) / len(views)
 
     def _autocast(self) -> torch.autocast:
         """Return a context that computes in bfloat16 where that is safe, if so configured."""

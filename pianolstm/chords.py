@@ -409,7 +409,7 @@ def joint_log_probs(vector: Tensor, head: Head, allowed: _Candidates) -> Tensor:
     if not isinstance(head, ChordHead):
         evaluate(torch.arange(PITCHES + 1, device=vector.device))
         return log_joint
-    first = torch.softmax(head.base(vector), dim=0)  # (P + 1,), p(highest note)
+    first = torch.softmax(head.first_logits(vector[None])[0], dim=0)  # (P + 1,), p(highest note)
     first = first * fits.any(dim=0)
     order = first[1:].argsort(descending=True) + 1
     left = float(first[1:].sum())

@@ -9,21 +9,25 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from pianolstm.files import InputError
 
 T = TypeVar("T")
 
 _FEW_PIECES = 8  # up to so many side by side, one thread samples faster than two
+_BFLOAT16_INSTRUCTIONS = "amx_bf16", "avx512_bf16"
+_WORTHWHILE = 1.15  # smallest speedup for which to train in bfloat16
 
 # ---- device, precision, threads ------------------------------------------------------------------
 
@@ -58,7 +62,7 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     """Return the number format of training, "float32" or "bfloat16".
 
     Args:
-        wanted: the setting `precision`; "auto" takes bfloat16 on devices with matrix units for it.
+        wanted: the setting `precision`; "auto" takes bfloat16 where it is faster.
         device: the device to train on.
     """
     if wanted != "auto":
@@ -66,8 +70,35 @@ def choose_precision(wanted: str, device: torch.device) -> str:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+        fast = device.type == "cpu" and bfloat16_speedup() >= _WORTHWHILE
     return "bfloat16" if fast else "float32"
+
+
+@cache
+def bfloat16_speedup() -> float:
+    """Return how many times as fast this CPU trains an LSTM in bfloat16 as in float32.
+
+    It is measured once, in a quarter of a second, and only on CPUs with instructions for bfloat16;
+    others emulate them, which is slower, and 0 is returned. The choice must not differ from run to
+    run: so one thread computes, its own CPU time counts, and of several turns the fastest.
+    """
+    if not any(torch.cpu.get_capabilities().get(name) for name in _BFLOAT16_INSTRUCTIONS):
+        return 0.0
+    with torch.random.fork_rng(devices=[]):
+        lstm = nn.LSTM(256, 256, batch_first=True)
+        inputs = torch.rand(32, 8, 256)
+
+    def seconds(bfloat16: bool) -> float:
+        start = time.thread_time()
+        with torch.autocast("cpu", torch.bfloat16, bfloat16, cache_enabled=False):
+            output, _ = lstm(inputs)
+        output.float().sum().backward()
+        return time.thread_time() - start
+
+    with sampling_threads(1):
+        turns = [(seconds(False), seconds(True)) for _ in range(12)]
+    float32, bfloat16 = (min(times) for times in zip(*turns, strict=True))
+    return float32 / bfloat16
 
 
 @contextmanager

@@ -28,9 +28,27 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "attention, 1 viewpoint": ATTENTION | {"viewpoints": 1},
     "attention, 2 viewpoints": ATTENTION | {"viewpoints": 2, "attention_window": 4},
     "attention, 3 viewpoints": ATTENTION | {"viewpoints": 3, "latent_size": 0, "upper_layers": 1},
+    "voice leading": {"voice_leading": True},
+    "metric phase": {"metric_phase": True},
     "all": ATTENTION
-    | {"layers": 2, "upper_layers": 1, "relative_pitch": True, "transpose_prob": 0.5},
+    | {
+        "layers": 2,
+        "upper_layers": 1,
+        "attention_evidence": True,
+        "relative_pitch": True,
+        "voice_leading": True,
+        "metric_phase": True,
+        "transpose_prob": 0.5,
+    },
 }
+ZERO_AT_FIRST = (
+    "attention.lag_bias",
+    "transposition.weight",
+    "phase.weight",
+    "head.voice_leading.proj.weight",
+    "head.voice_leading.proj.bias",
+    "head.voice_leading.voice_bias",
+)
 DROPOUT = {"dropout": 0.3, "embed_dropout": 0.2}
 
 
@@ -42,8 +60,8 @@ def make_model(seed: int = 0, pitches: int = PITCHES, **sizes: Any) -> PianoLSTM
     torch.manual_seed(seed)
     model = kind(settings, pitches)
     for name, weights in model.named_parameters():
-        if name in ("attention.lag_bias", "transposition.weight"):
-            nn.init.normal_(weights)
+        if name in ZERO_AT_FIRST:
+            nn.init.normal_(weights, std=0.3)
     return model
 
 

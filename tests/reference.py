@@ -18,6 +18,8 @@ Weights = dict[str, Array]
 LSTMState = list[tuple[Array, Array]]  # hidden and cell of each layer, (H,) each
 
 OCTAVE = 12  # semitones
+PERIODS = (2, 3, 4, 6, 8, 12, 16, 32)  # frames, of metric phases
+VOICES = 8  # with voice-leading biases of their own
 
 
 def weights_of(module: Any) -> Weights:
@@ -62,7 +64,7 @@ def nlls(weights: Weights, roll: Array, shift: int = 0) -> Array:
 
 
 def predict(weights: Weights, frames: Array, shift: int = 0) -> Array:
-    """Return the vector v_t from which the head predicts the frame after x_t, (T, H or H + P).
+    """Return the vector v_t from which the head predicts the frame after x_t, (T, H) or longer.
 
     PianoLSTM, whose vectors are its LSTM's outputs:
 
@@ -71,10 +73,10 @@ def predict(weights: Weights, frames: Array, shift: int = 0) -> Array:
 
     AttentivePianoLSTM adds to it, where it has such weights:
 
-        e_t += transposition of this piece + intervals of x_t from the outer pitches before
+        e_t += transposition of this piece + intervals of x_t from the outer pitches before + phase
         v_t += attention over x_0..x_t
-        v_t += upper_lstm([v_t, e_t], state)
-        v_t  = [v_t, logits indexed by interval from the notes of x_t]
+        v_t += upper_lstm([v_t, e_t, evidence of the attention], state)
+        v_t  = [v_t, logits indexed by interval from the notes of x_t, x_t for voice leading]
 
     Args:
         weights: of the model.
@@ -91,12 +93,18 @@ def predict(weights: Weights, frames: Array, shift: int = 0) -> Array:
         outputs.append(output)
         vector = output
         if attention := part(weights, "attention"):
-            vector = vector + attend(attention, outputs, past)
+            attended, evidence = attend(attention, outputs, past)
+            vector = vector + attended
         if upper_lstm := part(weights, "upper_lstm"):
-            output, upper = lstm(upper_lstm, np.concatenate([vector, embedded]), upper)
+            inputs = np.concatenate([vector, embedded])
+            if len(inputs) < upper_lstm["weight_ih_l0"].shape[1]:
+                inputs = np.concatenate([inputs, evidence])
+            output, upper = lstm(upper_lstm, inputs, upper)
             vector = vector + output
         if relative := part(weights, "relative_pitch"):
             vector = np.concatenate([vector, pitch_logits(relative, vector, past)])
+        if "head.voice_leading.voice_bias" in weights:
+            vector = np.concatenate([vector, frames[t]])
         vectors.append(vector)
     return np.array(vectors)
 
@@ -107,8 +115,9 @@ def predict(weights: Weights, frames: Array, shift: int = 0) -> Array:
 def embed(weights: Weights, past: Array, shift: int) -> Array:
     """Return the input of the LSTM, e = W x + b, and what an attentive model adds, (E,).
 
-    That is a column of weights for the transposition, of which octaves are alike, and an embedding
-    of the frame's intervals from the highest and the lowest pitch before it.
+    That is a column of weights for the transposition, of which octaves are alike, an embedding of
+    the frame's intervals from the highest and the lowest pitch before it, and for each period a
+    column for the number of frames since the start, modulo the period.
 
     Args:
         weights: of the model.
@@ -123,6 +132,12 @@ def embed(weights: Weights, past: Array, shift: int) -> Array:
         highest, lowest = outer_pitches(past[:-1])
         intervals = np.concatenate([relative_to(highest, frame), relative_to(lowest, frame)])
         embedded = embedded + linear(relative, "input_proj", intervals)
+    if "phase.weight" in weights:
+        start = 0
+        for period in PERIODS:
+            phase = (len(past) - 1) % period
+            embedded = embedded + weights["phase.weight"][:, start + phase]
+            start += period
     return embedded
 
 
@@ -165,8 +180,8 @@ def relative_to(anchor: int, frame: Array) -> Array:
     return np.roll(frame, -anchor)
 
 
-def attend(weights: Weights, outputs: Sequence[Array], past: Array) -> Array:
-    """Return attention's contribution to the vector of the last frame x_t, (H,).
+def attend(weights: Weights, outputs: Sequence[Array], past: Array) -> tuple[Array, Array]:
+    """Return attention's contribution to the vector of the last frame x_t, (H,), and its evidence.
 
     For each head, over the earlier frames x_s with t - s <= window:
 
@@ -176,7 +191,8 @@ def attend(weights: Weights, outputs: Sequence[Array], past: Array) -> Array:
     The softmax has one more class, with logit 0 and an empty frame. Each viewpoint has heads of its
     own and an anchor a for each frame: 0, the highest, or the lowest pitch. Queries and keys read
     frames relative to the anchor of their own time, and x_{s+1} is moved by a_t - a_s. The averages
-    of all heads together are projected to (H,).
+    of all heads together are projected to (H,). The evidence is, for all heads, the logarithm of
+    the sum of exp(logit), then that of the effective number of frames, 1 / sum of weights^2.
 
     Args:
         weights: of the attention.
@@ -185,7 +201,7 @@ def attend(weights: Weights, outputs: Sequence[Array], past: Array) -> Array:
     """
     window, now = weights["lag_bias"].shape[1], len(past) - 1
     viewpoints, heads = viewpoints_and_heads(weights)
-    averages = []
+    averages, strengths, counts = [], [], []
     for view in range(viewpoints):
         anchors = [(0, *outer_pitches(past[: t + 1]))[view] for t in range(now + 1)]
         for head in range(heads):
@@ -196,8 +212,12 @@ def attend(weights: Weights, outputs: Sequence[Array], past: Array) -> Array:
                 key = project(weights, "key_proj", view, head, s, outputs, past, anchors)
                 odds.append(math.exp(query @ key / math.sqrt(len(key)) + bias[now - s - 1]))
                 frames.append(np.roll(past[s + 1], anchors[now] - anchors[s]))
-            averages.append(np.array(odds) / sum(odds) @ np.array(frames))
-    return linear(weights, "out_proj", np.concatenate(averages))
+            shares = np.array(odds) / sum(odds)
+            averages.append(shares @ np.array(frames))
+            strengths.append(math.log(sum(odds)))
+            counts.append(-math.log((shares**2).sum() + 1e-6))
+    output = linear(weights, "out_proj", np.concatenate(averages))
+    return output, np.array(strengths + counts)
 
 
 def project(
@@ -330,13 +350,18 @@ def chord_logits(head: Weights, vector: Array, notes: Sequence[int]) -> Array:
                      + below[p - n] + unit_proj_below[p - n](units)
 
     Notes are given as P zeros and ones twice, as pitches and as intervals from n. Intervals are
-    cyclic in P.
+    cyclic in P. With voice leading, the vector ends with the frame before, and `lead` is added.
 
     Args:
         head: weights of the head.
-        vector: (H,).
+        vector: (H,) or (H + P,).
         notes: the pitches chosen so far, descending.
     """
+    if voices := part(head, "voice_leading"):
+        size = head["base.weight"].shape[1]
+        plain = {name: array for name, array in head.items() if "voice_leading" not in name}
+        logits = chord_logits(plain, vector[:size], notes)
+        return logits + lead(voices, vector[:size], vector[size:], notes)[: len(logits)]
     base = linear(head, "base", vector)  # (P + 1,)
     if not notes:
         return base
@@ -351,6 +376,32 @@ def chord_logits(head: Weights, vector: Array, notes: Sequence[int]) -> Array:
     for p in range(last):
         logits[p + 1] += by_interval[(p - last) % pitches]
     return logits[: last + 1]
+
+
+def lead(weights: Weights, vector: Array, before: Array, notes: Sequence[int]) -> Array:
+    """Return what voice leading adds to the logits of stop and all pitches, (P + 1,).
+
+    After k notes there are two anchors among the notes of the frame before: its note number k from
+    the highest, and its highest note below the last one chosen. Both give logits to the pitches up
+    to an octave away, by interval, and one to stop, which differs where there is no such note.
+
+    Args:
+        weights: of the voice leading.
+        vector: (H,).
+        before: (P,), the frame before.
+        notes: the pitches chosen so far, descending.
+    """
+    voices, number = np.flatnonzero(before)[::-1].tolist(), min(len(notes), VOICES - 1)
+    below = [voice for voice in voices if not notes or voice < notes[-1]]
+    logits = np.zeros(len(before) + 1)
+    tables = np.split(linear(weights, "proj", vector) + weights["voice_bias"][number], 2)
+    for table, anchor in zip(tables, (voices[number : number + 1], below[:1]), strict=True):
+        *by_interval, without, with_anchor = table
+        logits[0] += with_anchor if anchor else without
+        for p in range(len(before)):
+            if anchor and abs(p - anchor[0]) <= OCTAVE:
+                logits[p + 1] += by_interval[p - anchor[0] + OCTAVE]
+    return logits
 
 
 def greedy(head: Weights, vector: Array, notes: Sequence[int] = ()) -> Array:

@@ -157,8 +157,49 @@ def test_a_row_has_the_mean_of_its_seeds_and_their_range(
 def test_a_finished_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = finished_run(tmp_path / "best" / "7", 1.0, 1.0, 1)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("trained again"))
-    options = argparse.Namespace(output_dir=tmp_path, threads=0, data_dir=None)
+    options = argparse.Namespace(output_dir=tmp_path, finished_only=False)
     assert results.train(results.Row("best", "--preset best"), 7, options) == folder
+
+
+def test_only_finished_runs_are_printed_if_wanted(tmp_path: Path) -> None:
+    options = argparse.Namespace(output_dir=tmp_path, finished_only=True)
+    assert results.train(results.Row("best", "--preset best"), 7, options) is None
+
+
+def test_commands_have_the_device_the_threads_and_the_folder_of_the_data() -> None:
+    options = argparse.Namespace(threads=2, device="cuda", data_dir="sets")
+    words = results.command(["--preset", "best"], options)
+    assert words[2:] == ["--preset", "best", "--threads=2", "--device=cuda", "--data_dir=sets"]
+
+
+def scores_of(nll: float) -> dict[str, float]:
+    return {
+        "nll": nll, "nll_first_frame_scored": nll + 0.1,
+        "nll_per_piece_mean_first_frame_scored": nll + 0.2, "expected_frame_accuracy": 0.25,
+        "nll_per_voice": nll / 4, "nll_per_voice_at_most": nll / 2,
+    }  # fmt: skip
+
+
+def test_the_rows_of_a_set_have_the_counts_of_all_papers(tmp_path: Path) -> None:
+    folder = tmp_path / "7"
+    folder.mkdir()
+    (folder / "results.json").write_text(json.dumps({"seconds": 90}))
+    plain, averaged = (
+        {
+            "valid": scores_of(nll),
+            "test": scores_of(nll + 1),
+            "independent_test": {"pieces": 49, **scores_of(nll + 2)},
+        }
+        for nll in (3.0, 2.0)
+    )
+    rows = results.format_set("jsb", [folder], [(plain, averaged)]).splitlines()
+    assert rows == [
+        "| jsb | 7 | 3.000 | 4.000 | 3.000 | 4.100 | 4.200 | 25.0% | 1.5 min |",
+        "| jsb, 49 independent pieces | 7 |  | 5.000 | 4.000 | 5.100 | 5.200 | 25.0% |  |",
+        "| jsb, nats per voice token | 7 |  |  | 0.7500 | 1.0000 |  |  |  |",
+        "| jsb, the same, at most | 7 |  |  | 1.5000 | 2.0000 |  |  |  |",
+    ]
+    assert {row.count("|") for row in rows} == {results.HEADINGS["sets"].split("\n")[0].count("|")}
 
 
 @pytest.mark.parametrize("row", [row for rows in results.TABLES.values() for row in rows])
@@ -261,7 +302,7 @@ def test_every_part_of_the_speed_table_is_measured(
     assert names >= {
         *(f"train: {head}, {precision}" for head in ("Bernoulli outputs", "chord head")
           for precision in ("float32", "bfloat16")),
-        "train: --preset best, float32",
+        *(f"train: --preset best, {precision}" for precision in ("float32", "bfloat16")),
         *(f"sample {n}: {head}" for n in (1, 2) for head in ("Bernoulli outputs", "chord head")),
         "original: ours",
     }  # fmt: skip

@@ -422,6 +422,59 @@ def test_two_pieces_of_given_music_are_refused(wanted: dict[str, str], flags: st
         sample(sampling_model(), **wanted)
 
 
+# ---- the average over keys -----------------------------------------------------------------------
+
+
+def keyed_model() -> PianoLSTM:
+    """Return a model with transposition whose notes are far from the ends of the keyboard."""
+    model = sampling_model(**KINDS["attentive"], transpose_prob=0.5)
+    probabilities = torch.full((PITCHES,), 1e-6)
+    probabilities[30:50] = 0.15
+    model.head.set_unigram(probabilities)
+    return model
+
+
+def test_samples_averaged_over_keys_are_others_and_depend_on_their_seed_alone() -> None:
+    model = keyed_model()
+    plain = sample(model, 7, beats=8)
+    alone = sample(model, 7, beats=8, average_keys=True)
+    beside = sample(model, 7, beats=8, average_keys=True, num_samples=3)
+    assert np.array_equal(alone[0].roll, beside[0].roll)
+    assert not np.array_equal(alone[0].roll, plain[0].roll)
+    assert not np.array_equal(beside[0].roll, beside[1].roll)
+
+
+def test_the_average_over_keys_follows_a_primer_and_keeps_given_chords(tmp_path: Path) -> None:
+    model = keyed_model()
+    [first], [second] = (
+        sample(model, 5, beats=8, average_keys=True, include_primer=False, primer_notes=notes)
+        for notes in ("C4 E4 G4", "F#3 A3")
+    )
+    assert not np.array_equal(first.roll, second.roll)
+    chords = roll_from({48, 52}, {48, 52}, {50}, {50})
+    roll_to_midi(chords, 0.5).write(str(tmp_path / "chords.mid"))
+    [piece] = sample(model, 5, average_keys=True, melody_over=str(tmp_path / "chords.mid"))
+    added = piece.roll.sum(axis=1)
+    assert len(added) == 4
+    assert added.max() <= 1
+
+
+@pytest.mark.parametrize("name", ["harmonize", "chords", "infill", "surprise"])
+def test_the_average_over_keys_is_refused_where_it_would_not_be_exact(name: str) -> None:
+    with pytest.raises(InputError, match=rf"^--average_keys, --{name}: give only one of them"):
+        generate.model_of(keyed_model(), PlaySettings(average_keys=True, **{name: "C"}))
+
+
+def test_a_model_without_transposition_can_not_be_averaged_over_keys(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(generate, run, "--average_keys") == 2
+    error = capsys.readouterr().err
+    assert "--average_keys: this model was not trained on transposed pieces" in error
+    assert "--transpose_prob" in error
+    assert error.count("\n") == 1
+
+
 # ---- generate.py ---------------------------------------------------------------------------------
 
 

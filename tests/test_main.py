@@ -21,6 +21,7 @@ from helpers import SMALL, call, names_in
 from helpers_midi import line, write_midi
 from helpers_sampling import train_small_run
 from model import AttentivePianoLSTM, PianoLSTM
+from pianolstm import runtime
 from pianolstm.checkpoint import read_weights
 from pianolstm.files import InputError
 from pianolstm.midi import read_midi, roll_to_midi
@@ -120,6 +121,23 @@ def test_what_auto_chose_and_full_paths_are_kept(run: Path, trained: Path) -> No
     assert kept["precision"] == choose_precision("auto", torch.device("cpu"))
     assert kept["data"] == str(trained.parent / "small set.pickle")
     assert Path(kept["data_dir"]).is_absolute()
+
+
+def test_a_resumed_run_keeps_the_precision_that_auto_chose(
+    small_set: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for speedup, precision in ((1.5, "bfloat16"), (1.0, "float32")):
+        monkeypatch.setattr(runtime, "bfloat16_speedup", lambda speedup=speedup: speedup)
+        monkeypatch.setattr("main.bfloat16_speedup", lambda speedup=speedup: speedup)
+        flags = [*SMALL, "--epochs=1", f"--run_dir={precision}"]
+        assert call(main, "--data", small_set, *flags) == 0
+        assert f"{speedup} times as fast as float32 here: taking {precision}" in (
+            capsys.readouterr().out
+        )
+        monkeypatch.setattr(runtime, "bfloat16_speedup", lambda speedup=speedup: 2.5 - speedup)
+        assert call(main, f"--resume={precision}", "--epochs=2") == 0
+        assert settings_of(precision)["precision"] == precision
+        assert f" on cpu in {precision}; files go to" in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_files_and_another_seed_others(small_set: Path) -> None:
@@ -232,12 +250,13 @@ def test_evaluate_prints_the_results_of_the_run_again(
     results = results_of(run)
     assert results.keys() == {
         "dataset", "fingerprint", "seed", "best_epoch", "seconds", "epochs", "stopped_early",
-        "valid", "test",
+        "average_keys", "valid", "test",
     }  # fmt: skip
     for split in ("valid", "test"):
         assert results[split].keys() == {
-            "nll", "nll_first_frame_scored", "nll_per_piece_mean", "end_nll_per_piece",
-            "frame_accuracy", "frames",
+            "nll", "nll_first_frame_scored", "nll_per_piece_mean",
+            "nll_per_piece_mean_first_frame_scored", "end_nll_per_piece",
+            "frame_accuracy", "expected_frame_accuracy", "frames",
             "unigram", "first_order_markov",
         }  # fmt: skip
     assert results["test"]["frames"] == 60
@@ -245,6 +264,19 @@ def test_evaluate_prints_the_results_of_the_run_again(
     assert json.loads(capsys.readouterr().out) == results
     assert call(main, "--evaluate", run / "model.safetensors") == 0
     assert f"{results['test']['nll']:.3f}" in capsys.readouterr().out
+
+
+def test_evaluate_averages_over_keys(small_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = [*SMALL, "--num_samples=1"]
+    assert call(main, "--data", small_set, *sizes, "--transpose_prob=0.5", "--run_dir=run") == 0
+    capsys.readouterr()
+    assert call(main, "--evaluate=run", "--average_keys", "--json") == 0
+    averaged, plain = json.loads(capsys.readouterr().out), results_of(Path("run"))
+    assert (averaged["average_keys"], plain["average_keys"]) == (True, False)
+    assert averaged["test"]["nll"] != plain["test"]["nll"]
+    assert averaged["test"]["unigram"] == plain["test"]["unigram"]
+    assert call(main, "--evaluate=run", "--average_keys") == 0
+    assert "12 keys" in capsys.readouterr().out
 
 
 def test_evaluate_uses_the_frame_length_of_training(
@@ -363,6 +395,7 @@ class Hostile:
         ("--evaluate=a --resume=b", "--resume, --evaluate"),
         ("--evaluate=taken --hidden_size=3", "--hidden_size"),
         ("--json", "--json"),
+        ("--average_keys", "--average_keys"),
         ("--frame_beats=1 --frame_seconds=1", "--frame_beats, --frame_seconds"),
         ("--frame_seconds=0.001", "--frame_seconds"),
         ("--min_frames=-1", "--min_frames"),

@@ -157,10 +157,14 @@ def test_the_parts_of_an_attentive_model_add_weights_of_these_names_and_sizes() 
         head_dim=4,
         query_frames=7,
         upper_layers=1,
+        attention_evidence=True,
         relative_pitch=True,
+        voice_leading=True,
+        metric_phase=True,
     )
     assert {name: attentive[name] for name in attentive.keys() - shapes(**plain).keys()} == {
         "transposition.weight": (3, 12),
+        "phase.weight": (3, 83),
         "attention.query_proj.weight": (24, 5),
         "attention.query_proj.bias": (24,),
         "attention.key_proj.weight": (24, 5),
@@ -169,7 +173,7 @@ def test_the_parts_of_an_attentive_model_add_weights_of_these_names_and_sizes() 
         "attention.frame_proj.1.weight": (12, 70),
         "attention.lag_bias": (6, 6),
         "attention.out_proj.weight": (5, 60),
-        "upper_lstm.weight_ih_l0": (20, 8),
+        "upper_lstm.weight_ih_l0": (20, 20),  # 3 + 5, and 12 of evidence
         "upper_lstm.weight_hh_l0": (20, 5),
         "upper_lstm.bias_ih_l0": (20,),
         "upper_lstm.bias_hh_l0": (20,),
@@ -178,6 +182,9 @@ def test_the_parts_of_an_attentive_model_add_weights_of_these_names_and_sizes() 
         "relative_pitch.outer_proj.bias": (20,),
         "relative_pitch.near_proj.weight": (25, 5),
         "relative_pitch.near_proj.bias": (25,),
+        "head.voice_leading.proj.weight": (54, 15),
+        "head.voice_leading.proj.bias": (54,),
+        "head.voice_leading.voice_bias": (8, 54),
     }
     assert attentive["head.base.weight"] == (11, 15)  # reads the logits by interval too
 
@@ -188,6 +195,8 @@ def test_the_parts_of_an_attentive_model_add_weights_of_these_names_and_sizes() 
         {"attention_window": 1},
         {"upper_layers": 1},
         {"relative_pitch": True},
+        {"voice_leading": True},
+        {"metric_phase": True},
         {"transpose_prob": 0.1},
     ],
     ids=str,

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from helpers import ROOT
+from pianolstm import runtime
 from pianolstm.files import InputError
 from pianolstm.runtime import (
     choose_device,
@@ -53,28 +54,39 @@ def test_a_device_that_is_not_available_is_refused_with_the_remedy(
 
 
 @pytest.mark.parametrize(
-    ("device", "features", "auto"),
+    ("device", "speedup", "ampere", "auto"),
     [
-        ("cpu", {"amx_bf16": True}, "bfloat16"),
-        ("cpu", {"amx_bf16": False, "avx512_bf16": True}, "float32"),
-        ("cpu", {}, "float32"),  # another kind of processor
-        ("cuda", {"amx_bf16": True}, "float32"),  # a GPU before Ampere
-        ("cuda", {"ampere": True}, "bfloat16"),
-        ("mps", {"amx_bf16": True}, "float32"),
+        ("cpu", 1.5, False, "bfloat16"),
+        ("cpu", 1.1, True, "float32"),
+        ("cpu", 0.0, True, "float32"),  # no instructions for it
+        ("cuda", 1.5, False, "float32"),
+        ("cuda", 0.0, True, "bfloat16"),
+        ("mps", 1.5, True, "float32"),
     ],
 )
-def test_auto_is_bfloat16_only_on_matrix_units_for_it(
-    monkeypatch: pytest.MonkeyPatch, device: str, features: dict[str, bool], auto: str
+def test_auto_is_bfloat16_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, device: str, speedup: float, ampere: bool, auto: str
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    monkeypatch.setattr(runtime, "bfloat16_speedup", lambda: speedup)
     monkeypatch.setattr(
-        torch.cuda,
-        "is_bf16_supported",
-        lambda including_emulation: "ampere" in features or including_emulation,
+        torch.cuda, "is_bf16_supported", lambda including_emulation: ampere or including_emulation
     )
     assert choose_precision("auto", torch.device(device)) == auto
     for wanted in ("float32", "bfloat16"):
         assert choose_precision(wanted, torch.device(device)) == wanted
+
+
+@pytest.mark.parametrize("features", [{}, {"amx_bf16": True}, {"avx512_bf16": True}])
+def test_the_speedup_is_measured_only_with_instructions_for_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, features: dict[str, bool]
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
+    torch.manual_seed(1)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    speedup = runtime.bfloat16_speedup.__wrapped__()  # without the cache
+    assert (speedup > 0) == bool(features)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
 
 
 @pytest.fixture

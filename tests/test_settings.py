@@ -150,8 +150,12 @@ def test_the_best_preset_has_more_dropout_and_transposition_and_fewer_steps_for_
     frames = [2**10, 2**14, 2**15, 2**16, 2**17, 2**18, 2**20]
     recipes = [PRESETS["best"](count) for count in frames]
     follow_frames = {name for name in recipes[0] if len({recipe[name] for recipe in recipes}) > 1}
-    assert follow_frames == {"dropout", "attention_dropout", "transpose_prob", "max_steps"}
-    for name in follow_frames:
+    numbers = {"dropout", "attention_dropout", "transpose_prob", "max_steps"}
+    assert follow_frames == numbers | {"consistency", "metric_phase", "attention_evidence"}
+    for name in follow_frames - numbers:
+        values = [bool(recipe[name]) for recipe in recipes]
+        assert values == sorted(values, reverse=name == "consistency"), "one threshold each"
+    for name in numbers:
         values = [recipe[name] for recipe in recipes]
         assert values == sorted(values, reverse=name != "max_steps")
         assert values[0] == values[1], "the same below 2**14 frames"

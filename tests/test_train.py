@@ -11,7 +11,7 @@ from torch import Tensor
 
 import reference
 import train
-from data import Chunk, RollDataset
+from data import Chunk, RollDataset, chunks
 from helpers import names_in, roll_from
 from helpers_train import (
     ATTENTION,
@@ -35,7 +35,7 @@ from model import PianoLSTM
 from pianolstm.layers.heads import GREEDY
 from pianolstm.metrics.baselines import Baselines
 from settings import TrainSettings
-from train import Trainer, count_epochs, evaluate, learning_rate
+from train import Objective, Trainer, count_epochs, evaluate, learning_rate
 
 variants = pytest.mark.parametrize("sizes", VARIANTS.values(), ids=VARIANTS)
 latents = pytest.mark.parametrize("latent_size", LATENT_SIZES.values(), ids=LATENT_SIZES)
@@ -62,6 +62,8 @@ def test_scores_are_the_means_of_the_reference_nlls(sizes: dict[str, Any]) -> No
     assert scores.nll_first_frame_scored == pytest.approx(np.concatenate(nlls).mean(), rel=1e-6)
     mean = np.mean([n[1:].mean() for n in nlls])
     assert scores.nll_per_piece_mean == pytest.approx(mean, rel=1e-6)
+    mean = np.mean([n.mean() for n in nlls])
+    assert scores.nll_per_piece_mean_first_frame_scored == pytest.approx(mean, rel=1e-6)
     assert scores.frames == 30
 
 
@@ -102,8 +104,8 @@ class Repeat:
     def end_head(self, vectors: Tensor, frames: Tensor) -> Tensor:
         return torch.zeros(frames.shape[:2])  # the end is as likely as not
 
-    def sample(self, vectors: Tensor, uniforms: Tensor, params: Any) -> Tensor:
-        assert params == GREEDY
+    def sample(self, vectors: Tensor, uniforms: Tensor, params: Any = None) -> Tensor:
+        assert params in (None, GREEDY)  # None: a sample from the model's distribution
         return vectors
 
 
@@ -122,6 +124,8 @@ def test_pooling_is_that_worked_out_by_hand() -> None:
     assert scores.nll == pytest.approx((1 + 3 + 10) / 3)
     assert scores.nll_first_frame_scored == pytest.approx((5 + 1 + 3 + 7 + 10) / 5)
     assert scores.nll_per_piece_mean == pytest.approx(((1 + 3) / 2 + 10) / 2)
+    with_first = ((5 + 1 + 3) / 3 + (7 + 10) / 2) / 2
+    assert scores.nll_per_piece_mean_first_frame_scored == pytest.approx(with_first)
 
 
 def test_frame_accuracy_is_that_worked_out_by_hand() -> None:
@@ -134,6 +138,15 @@ def test_frame_accuracy_is_that_worked_out_by_hand() -> None:
     assert evaluate(REPEAT, dataset, CPU, accuracy=False).frame_accuracy is None
     silence = RollDataset([columns(set(), set(), set())])
     assert evaluate(REPEAT, silence, CPU).frame_accuracy == 0
+
+
+def test_expected_frame_accuracy_is_the_mean_over_all_frames_first_ones_too() -> None:
+    first = columns({0, 1}, {1, 2}, {1, 2})  # after silence: 0; then 1 / 3; 2 / 2
+    second = columns({5}, set(), set())  # 0, 0, and silence twice counts 0
+    scores = evaluate(REPEAT, RollDataset([first, second]), CPU)
+    assert scores.expected_frame_accuracy == pytest.approx((0 + 1 / 3 + 1) / 6)
+    without = evaluate(REPEAT, RollDataset([first, second]), CPU, accuracy=False)
+    assert without.expected_frame_accuracy is None
 
 
 def test_evaluation_changes_neither_weights_nor_random_numbers() -> None:
@@ -195,6 +208,59 @@ def test_a_step_follows_the_gradient_of_the_mean_nll_of_all_frames(
     assert float(gradient_of(trainer.model).double() @ slope) == pytest.approx(
         (sides[0] - sides[1]) / 2e-5, rel=1e-3
     )
+
+
+@torch.no_grad()
+@few_variants
+def test_consistency_adds_the_divergence_of_two_transpositions_to_their_mean_nll(name: str) -> None:
+    model = make_model(**VARIANTS[name]).double()
+    rolls = random_rolls(9, 5, density=0.1)
+    for roll in rolls:
+        roll[:, :10] = roll[:, -10:] = False
+    rows = [np.roll(roll, semitones, axis=1) for roll in rolls for semitones in (1, -2)]
+    shift = torch.tensor([1, -2, 1, -2])
+    state, nlls, added = None, 0.0, 0.0
+    for chunk in chunks(batch_of(rows), 4):
+        chunk = chunk._replace(inputs=chunk.inputs.double(), targets=chunk.targets.double())
+        nll, extra, after = Objective(model, 0.5)(chunk, state, shift)
+        plain_nll, ends, _ = Objective(model)(chunk, state, shift)
+        torch.testing.assert_close(nll.sum(), plain_nll.sum())
+        nlls, added, state = nlls + float(nll.sum()), added + float(extra - ends), after
+    weights = reference.weights_of(model)
+    expected = sum(
+        reference.nlls(weights, row, int(s)).sum() for row, s in zip(rows, shift, strict=True)
+    )
+    assert nlls == pytest.approx(expected, rel=1e-9)
+    divergence = 0.0
+    for index in (0, 2):
+        vectors = []
+        for row, semitones in ((rows[index], 1), (rows[index + 1], -2)):
+            inputs = np.concatenate([np.zeros((1, 88)), row[:-1]])
+            vectors.append(torch.from_numpy(reference.predict(weights, inputs, semitones)))
+        frames = torch.from_numpy(np.stack([rows[index], rows[index + 1]])).double()
+        by = torch.full((len(frames[0]),), -3)
+        _, values = model.head.nll_and_divergence(torch.stack(vectors), frames, by)
+        divergence += float(values.sum())
+    # The mean over two transpositions is taken of all sums.
+    assert added / 2 == pytest.approx(0.5 * divergence, rel=1e-9)
+
+
+def test_with_consistency_each_piece_is_trained_on_in_two_transpositions(tmp_path: Path) -> None:
+    rolls = [np.roll(np.eye(9, 88, 40, dtype=bool), 0, axis=1), np.eye(4, 88, 30, dtype=bool)]
+    sizes = {"transpose_prob": 1.0, "latent_size": 3}
+    trainer = make_trainer(tmp_path, rolls=rolls, sizes=sizes, lr=FROZEN, consistency=0.5, bptt=0)
+    shifts: set[int] = set()
+
+    def check(_: int, chunk: Chunk, shift: Tensor) -> None:
+        assert chunk.inputs.shape[:2] == (4, 10) and chunk.mask.sum(dim=1).tolist() == [9, 9, 4, 4]
+        for row, semitones in enumerate(shift.tolist()):
+            expected = np.roll(rolls[row // 2], semitones, axis=1)
+            assert np.array_equal(chunk.targets[row, : len(expected)].numpy() > 0, expected)
+        shifts.update((shift[0::2] - shift[1::2]).tolist())
+
+    before_each_step(trainer, check)
+    trainer.fit()
+    assert len(shifts) > 1
 
 
 def after_two_steps(folder: Path, **settings: Any) -> Trainer:

@@ -66,6 +66,10 @@ class NamedSet:
     fingerprint: str  # of the frames
     published: tuple[tuple[str, float], ...]  # (model, test NLL in nats per frame)
     octaves_up: int = 0  # by how much the set lies above the music it was made from
+    # Test pieces that share their melody with no training piece, counted from 0; empty = not known.
+    independent_test: tuple[int, ...] = ()
+    # Where papers predict four voices, at most so many nats per frame tell them apart in a roll.
+    voice_nats: float | None = None
     folder_url: str | None = None  # None = that of the .mat files
 
     @property
@@ -77,8 +81,7 @@ class NamedSet:
 # Published numbers: LSTM and TCN of Bai, Kolter and Koltun 2018 (arXiv:1803.01271, table 1), first
 # frames not scored; the LSTM of Zakovskis et al. 2021 (arXiv:2108.00527), which drops silence; a
 # Transformer of 3.6M weights with the position encoding DaRoPE (2026), first frames scored, which
-# predicts four voices: NLL per frame = 4 x NLL per voice. A roll does not say which voice sings
-# what; that is at most 0.061 nats per frame.
+# predicts four voices: NLL per frame = 4 x NLL per voice.
 NAMED_SETS = {
     "nottingham": NamedSet(
         file="Nottingham.mat",
@@ -96,6 +99,12 @@ NAMED_SETS = {
         fingerprint="6b638eb0d9f467077b9b4acb5853e9033034256b5eeb394b1950dbd172404568",
         published=(("LSTM (Bai et al. 2018)", 8.45), ("TCN (Bai et al. 2018)", 8.10)),
         octaves_up=1,  # its highest notes are MIDI 83 on average, Bach's sopranos 71
+        # 28 of the 77 share their soprano with a training chorale, ten as transposed copies.
+        independent_test=(
+            *(0, 3, 4, 5, 7, 8, 9, 10, 11, 14, 15, 17, 19, *range(21, 31), *range(33, 37)),
+            *(40, 41, 42, 46, 47, 49, 51, 52, 56, 57, 58, 61, 62, 63, *range(66, 70)),
+            *range(72, 76),
+        ),
     ),
     "musedata": NamedSet(
         file="MuseData.mat",
@@ -121,6 +130,7 @@ NAMED_SETS = {
         fingerprint="9e13c3c66736ea17c6e757fafe2cf8ef03dc6b1741103beeaabc044c697ff2af",
         published=(("DaRoPE, first frame scored", 1.819),),
         folder_url=JSB16_URL,
+        voice_nats=0.061,
     ),
 }
 IN_C = ("nottingham", "jsb", "musedata", "piano_midi")  # whose pieces are all in C major or C minor

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pianolstm.layers.relative_pitch import to_relative
+from pianolstm.layers.voice_leading import VoiceLeading, Voices
 from pianolstm.rolls import PITCHES
 
 MIN_TEMPERATURE = 1e-4  # below it, sampling is greedy
@@ -62,6 +64,22 @@ class Head(nn.Module):
         Args:
             hidden: (F, H).
             frames: (F, P) of 0 and 1.
+        """
+        raise NotImplementedError
+
+    def nll_and_divergence(
+        self, hidden: Tensor, frames: Tensor, shift: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the NLLs of two views of N frames, and how far the predictions of both differ.
+
+        Args:
+            hidden: (2, N, H).
+            frames: (2, N, P); the second are the first, transposed.
+            shift: (N,) int64, by so many semitones.
+
+        Returns:
+            The NLLs, (2, N) in nats, and the mean of the two Kullback-Leibler divergences, summed
+            over the choices of a frame, each given the true choices before it, (N,) in nats.
         """
         raise NotImplementedError
 
@@ -121,6 +139,16 @@ class BernoulliHead(Head):
             dim=-1
         )
 
+    def nll_and_divergence(
+        self, hidden: Tensor, frames: Tensor, shift: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return NLLs, (2, N), and the divergence of the pitches' probabilities, (N,)."""
+        logits = self.logits(hidden)  # (2, N, P)
+        nll = functional.binary_cross_entropy_with_logits(logits, frames, reduction="none")
+        first, second = logits[0], to_relative(logits[1], shift)
+        divergence = (first.sigmoid() - second.sigmoid()) * (first - second)
+        return nll.sum(dim=-1), divergence.sum(dim=-1) / 2
+
     def note_nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
         """Return the NLL of each note; column 0 sums those of the silent pitches: (F, P + 1)."""
         logits = self.logits(hidden)
@@ -179,9 +207,17 @@ class ChordHead(Head):
         hidden_size: H.
         latent_size: L.
         pitches: P.
+        voice_leading: dropout probability of the logits of voice leading; None = the head has none.
+            If it has, the frame that was read last follows the LSTM's output: (F, H + P).
     """
 
-    def __init__(self, hidden_size: int, latent_size: int, pitches: int = PITCHES) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        latent_size: int,
+        pitches: int = PITCHES,
+        voice_leading: float | None = None,
+    ) -> None:
         """Make the layers."""
         super().__init__()
         self.base = nn.Linear(hidden_size, pitches + 1)  # logits of classes
@@ -189,6 +225,19 @@ class ChordHead(Head):
         self.context = nn.Linear(hidden_size, latent_size)  # the gate of each unit, less 1
         self.chosen_proj = nn.Linear(2 * pitches, latent_size, bias=False)  # notes -> units
         self.unit_proj = nn.Linear(latent_size, 2 * pitches + 1, bias=False)  # units -> logits
+        self.voice_leading = (
+            None if voice_leading is None else VoiceLeading(hidden_size, voice_leading)
+        )
+
+    def first_logits(self, hidden: Tensor) -> Tensor:
+        """Return the logits of the highest note, column 0 of none: (F, H) -> (F, P + 1)."""
+        hidden, voices = self._prepare(hidden)
+        logits = self.base(hidden)
+        if self.voice_leading is None or voices is None:
+            return logits
+        frame = torch.arange(len(hidden), device=hidden.device)
+        first = frame.new_full((len(hidden),), logits.shape[1])
+        return logits + self.voice_leading(voices, frame, first * 0, first)
 
     def nll(self, hidden: Tensor, frames: Tensor) -> Tensor:
         """Return -log p of frames in nats, all S choices at once: (F, H), (F, P) -> (F,).
@@ -214,13 +263,38 @@ class ChordHead(Head):
 
     def _choice_nll(self, hidden: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the frame, the class and the NLL of each choice of frames, (S,) each."""
+        frame, choice, logits = self._choices(hidden, frames)
+        return frame, choice, functional.cross_entropy(logits, choice, reduction="none")
+
+    def nll_and_divergence(
+        self, hidden: Tensor, frames: Tensor, shift: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return NLLs, (2, N), and the divergence of the choices' probabilities, (N,)."""
+        count = len(shift)
+        frame, choice, logits = self._choices(hidden.flatten(0, 1), frames.flatten(0, 1))
+        nll = functional.cross_entropy(logits, choice, reduction="none")  # (S,)
+        nll = nll.new_zeros(2 * count).index_add(0, frame, nll).view(2, count)
+        # Both views have the same numbers of notes, so their choices correspond, in order.
+        frame = frame[: len(frame) // 2]
+        first, second = logits.to(torch.promote_types(logits.dtype, torch.float32)).chunk(2)
+        pitches = to_relative(second[:, 1:], shift.index_select(0, frame))
+        second = torch.cat([second[:, :1], pitches], dim=1)
+        possible = ~first.isneginf() & ~second.isneginf()
+        difference = (first.log_softmax(dim=1) - second.log_softmax(dim=1)).where(possible, 0)
+        divergence = ((first.softmax(dim=1) - second.softmax(dim=1)) * difference).sum(dim=1) / 2
+        return nll, divergence.new_zeros(count).index_add(0, frame, divergence)
+
+    def _choices(self, hidden: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the frame and the class of each choice, (S,), and its logits, (S, P + 1)."""
+        hidden, voices = self._prepare(hidden)
         pitches = frames.shape[1]
         first = pitches + 1  # the previous class of a frame's first choice: above all others
         with_stop = functional.pad(frames, (1, 0), value=1.0)  # (F, P + 1): stop ends every chain
         frame, from_top = with_stop.flip(1).nonzero(as_tuple=True)  # (S,) each, in chain order
         choice = pitches - from_top  # (S,) the class
-        previous = choice.roll(1).where(frame == frame.roll(1), first)
-        previous[:1] = first
+        starts = frame != frame.roll(1)  # (S,) the first choice of a frame
+        starts[:1] = True
+        previous = choice.roll(1).where(~starts, first)
         indices, weights = _gather_indices(pitches, frames.device), self._fused_weights()
         # index_select instead of [frame]: its gradient is summed in a fixed order.
         projected = functional.linear(hidden, weights.in_proj, weights.in_bias)
@@ -228,8 +302,19 @@ class ChordHead(Head):
         above = torch.arange(1, first, device=frames.device) >= previous[:, None]  # (S, P)
         chosen = frames.index_select(0, frame) * above
         logits = _choice_logits(weights, indices, base, gates, chosen, previous)
-        nll = functional.cross_entropy(logits, choice, reduction="none")  # (S,)
-        return frame, choice, nll
+        if self.voice_leading is not None and voices is not None:
+            order = torch.arange(len(frame), device=frames.device)
+            number = order - order.where(starts, 0).cummax(dim=0).values
+            logits = logits + self.voice_leading(voices, frame, number, previous)
+        return frame, choice, logits
+
+    def _prepare(self, hidden: Tensor) -> tuple[Tensor, Voices | None]:
+        """Return the LSTM's output alone, (F, H), and what voice leading needs."""
+        if self.voice_leading is None:
+            return hidden, None
+        pitches = self.base.out_features - 1
+        hidden, read = hidden.split((hidden.shape[1] - pitches, pitches), dim=1)
+        return hidden, self.voice_leading.prepare(hidden, read)
 
     def sampler(self, params: SamplingParams = MODEL_DISTRIBUTION) -> Sampler:
         """Return a function that samples frames, in one step per note of the fullest frame."""
@@ -239,10 +324,15 @@ class ChordHead(Head):
             hidden: Tensor, uniforms: Tensor, allowed: Tensor | None = None
         ) -> Tensor:
             indices = _gather_indices(classes - 1, hidden.device)
+            hidden, voices = self._prepare(hidden)
+            frame = torch.arange(len(hidden), device=hidden.device)
             base, gates = weights.split(functional.linear(hidden, weights.in_proj, weights.in_bias))
             chain = base.new_zeros(len(hidden), classes)  # (F, P + 1)
             chosen = chain[:, 1:]
             logits = base[:, :classes]  # no notes yet: the hidden units are 0
+            if self.voice_leading is not None and voices is not None:
+                first = frame.new_full((len(hidden),), classes)
+                logits = logits + self.voice_leading(voices, frame, first * 0, first)
             if allowed is not None:
                 logits = logits.masked_fill(~allowed, -torch.inf)
             temperature = params.temperature
@@ -253,7 +343,11 @@ class ChordHead(Head):
                     break
                 chain.scatter_(1, previous, 1.0)
                 temperature = params.chord_temperature
-                logits = _choice_logits(weights, indices, base, gates, chosen, previous.squeeze(1))
+                previous = previous.squeeze(1)
+                logits = _choice_logits(weights, indices, base, gates, chosen, previous)
+                if self.voice_leading is not None and voices is not None:
+                    number = torch.full_like(frame, note + 1)
+                    logits = logits + self.voice_leading(voices, frame, number, previous)
             return chosen
 
         return sample_chords
@@ -365,6 +459,7 @@ class EndHead(nn.Module):
     def __init__(self, size: int, pitches: int = PITCHES, hidden_size: int = 32) -> None:
         """Make the layers."""
         super().__init__()
+        self.size = size
         self.hidden = nn.Linear(size + pitches, hidden_size)
         self.logit = nn.Linear(hidden_size, 1)
 
@@ -372,10 +467,10 @@ class EndHead(nn.Module):
         """Return the logit that each frame is the last, (...).
 
         Args:
-            vectors: (..., size), the model's vectors after it has read the frames.
+            vectors: (..., size) or more, the model's vectors after it has read the frames.
             frames: (..., P) of 0 and 1.
         """
-        inputs = torch.cat([vectors.detach(), frames], dim=-1)
+        inputs = torch.cat([vectors[..., : self.size].detach(), frames], dim=-1)
         return self.logit(functional.relu(self.hidden(inputs)))[..., 0]
 
     def set_rate(self, rate: float) -> None:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from pianolstm.layers.dropout import dropout
+
 _FEW_ROWS = 16  # up to so many pieces, one frame is faster without oneDNN
 
 
@@ -17,12 +19,22 @@ class LSTM(nn.LSTM):
         hidden_size: H.
         layers: number of stacked layers.
         dropout: dropout probability between the layers.
+        recurrent_dropout: dropout probability of the hidden-to-hidden weights, with one mask for
+            all frames of a call (Merity et al. 2018, arXiv:1708.02182).
     """
 
-    def __init__(self, input_size: int, hidden_size: int, layers: int, dropout: float) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        layers: int,
+        dropout: float,
+        recurrent_dropout: float = 0.0,
+    ) -> None:
         """Make the layers."""
         dropout = dropout if layers > 1 else 0.0
         super().__init__(input_size, hidden_size, layers, batch_first=True, dropout=dropout)
+        self.recurrent_dropout = recurrent_dropout
 
     def forward(  # type: ignore[override]
         self, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None
@@ -33,6 +45,8 @@ class LSTM(nn.LSTM):
         """
         rows, frames, _ = inputs.shape
         few = rows <= _FEW_ROWS and frames == 1 and inputs.device.type == "cpu"
+        if self.training and self.recurrent_dropout and state is not None:
+            return self._forward_with_dropped_weights(inputs, state)
         if self.training or state is None or not few:
             return super().forward(inputs, state)
         output, hidden, cell = inputs[:, 0], [], []
@@ -41,3 +55,26 @@ class LSTM(nn.LSTM):
             hidden.append(output)
             cell.append(layer_cell)
         return output[:, None], (torch.stack(hidden), torch.stack(cell))
+
+    def _forward_with_dropped_weights(
+        self, inputs: Tensor, state: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        # named_parameters has the order that torch.lstm wants.
+        weights = [
+            dropout(weight, self.recurrent_dropout, True)
+            if name.startswith("weight_hh")
+            else weight
+            for name, weight in self.named_parameters()
+        ]
+        output, hidden, cell = torch.lstm(
+            inputs,
+            state,
+            weights,
+            has_biases=True,
+            num_layers=self.num_layers,
+            dropout=self.dropout,
+            train=True,
+            bidirectional=False,
+            batch_first=True,
+        )
+        return output, (hidden, cell)

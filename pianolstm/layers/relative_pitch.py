@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pianolstm.layers.dropout import Dropout
+
 _REACH = 12  # semitones; the largest interval of `near_proj`
 
 
@@ -36,7 +38,7 @@ class RelativePitch(nn.Module):
         """Make the layers."""
         super().__init__()
         self.input_proj = nn.Linear(2 * pitches, embed_size, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.outer_proj = nn.Linear(hidden_size, 2 * pitches)
         self.near_proj = nn.Linear(hidden_size, 2 * _REACH + 1)
 
@@ -62,10 +64,11 @@ class RelativePitch(nn.Module):
         by_interval = self.outer_proj(vectors).unflatten(2, (2, -1))  # (B, T, 2, P)
         from_outer = to_relative(by_interval, -outer).sum(dim=2)
         # For each pitch, the current notes from an octave below to an octave above it.
-        near = functional.pad(frames, (_REACH, _REACH)).unfold(2, 2 * _REACH + 1, 1)
-        # (B, T, P, 25) @ (B, T, 25, 1)
-        from_notes = near @ self.near_proj(vectors)[..., None]
-        return from_outer + from_notes[..., 0]
+        # Each frame is filtered by weights of its own: one group of channels per frame.
+        filters = self.near_proj(vectors).view(-1, 1, 2 * _REACH + 1)
+        padded = functional.pad(frames, (_REACH, _REACH)).view(1, len(filters), -1)
+        from_notes = functional.conv1d(padded, filters, groups=len(filters))
+        return from_outer + from_notes.view_as(from_outer)
 
 
 def outer_pitches(frames: Tensor, previous: Tensor) -> Tensor:

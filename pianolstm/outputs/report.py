@@ -35,32 +35,41 @@ def results_table(
     """Return a model's scores beside those of the baselines and of published models.
 
     Args:
-        results: `best_epoch`, and for `valid` and `test` the values of `nll`,
-            `nll_first_frame_scored`, `first_order_markov` and `unigram` (nats per frame) and of
-            `frame_accuracy` (0 to 1).
+        results: the contents of `results.json`.
         name: name of the corpus.
         published: names of published models and their NLLs on the test split, in nats per frame.
 
     Returns:
         The table to print, and its rows: label, value on valid, value on test.
     """
-    labels = [
-        (f"PianoLSTM, epoch {results['best_epoch']}", "nll"),
-        ("  first frame scored too", "nll_first_frame_scored"),
-        ("first-order Markov", "first_order_markov"),
-        ("unigram", "unigram"),
-    ]
     valid, test = results["valid"], results["test"]
-    rows = [(label, f"{valid[key]:.3f}", f"{test[key]:.3f}") for label, key in labels]
+
+    def row(label: str, key: str, form: str = ".3f") -> tuple[str, str, str]:
+        return label, format(valid[key], form), format(test[key], form)
+
+    keys = ", 12 keys" if results.get("average_keys") else ""
+    rows = [
+        row(f"PianoLSTM, epoch {results['best_epoch']}{keys}", "nll"),
+        row("  first frame scored too", "nll_first_frame_scored"),
+        row("  mean over pieces", "nll_per_piece_mean"),
+    ]
+    if independent := results.get("independent_test"):
+        label = f"  {independent['pieces']} independent pieces"
+        rows.append((label, "", f"{independent['nll']:.3f}"))
+    if "nll_per_voice" in test:
+        rows.append(row("  per voice, first too", "nll_per_voice"))
+        rows.append(row("  the voices told apart, <=", "nll_per_voice_at_most"))
     if start := results.get("init_from"):
         nlls = f"{start['valid_nll']:.3f}", f"{start['test_nll']:.3f}"
-        rows.insert(2, ("weights before training", *nlls))
+        rows.append(("weights before training", *nlls))
+    rows.append(row("first-order Markov", "first_order_markov"))
+    rows.append(row("unigram", "unigram"))
     rows += [(label, "", f"{nll:.3f}".removesuffix("0")) for label, nll in published]
-    accuracy = "frame_accuracy"
-    rows.append(("frame accuracy", f"{valid[accuracy]:.1%}", f"{test[accuracy]:.1%}"))
+    rows.append(row("frame accuracy", "frame_accuracy", ".1%"))
+    rows.append(row("expected frame accuracy", "expected_frame_accuracy", ".1%"))
     lines = [f"\n{name}: NLL in nats per frame, lower is better\n"]
-    lines.append(f"  {'':28}{'valid':>8}{'test':>8}")
-    lines += ["  {:28}{:>8}{:>8}".format(*row) for row in rows]
+    lines.append(f"  {'':30}{'valid':>8}{'test':>8}")
+    lines += ["  {:30}{:>8}{:>8}".format(*row) for row in rows]
     return "\n".join(lines) + "\n", rows
 
 

@@ -2,16 +2,30 @@
 
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import main
+from data import RollDataset
+from helpers_train import CPU, make_model, random_rolls
 from pianolstm.files import InputError
-from pianolstm.inputs.datasets import IN_C, NAMED_SETS, download, find_named_set, recognise
+from pianolstm.inputs.datasets import (
+    IN_C,
+    NAMED_SETS,
+    Corpus,
+    NamedSet,
+    download,
+    find_named_set,
+    recognise,
+)
 from pianolstm.inputs.formats import read
+from pianolstm.metrics.baselines import Baselines
 from pianolstm.outputs.report import results_table
 from pianolstm.rolls import SPLITS, fingerprint
 from settings import DataSettings
+from train import evaluate
 
 JSB16 = NAMED_SETS["jsb16"]
 
@@ -46,18 +60,34 @@ def test_without_the_file_and_the_network_its_one_address_is_named(
     )
 
 
+NLLS = dict.fromkeys(
+    (
+        "nll", "nll_first_frame_scored", "nll_per_piece_mean", "first_order_markov", "unigram",
+        "frame_accuracy", "expected_frame_accuracy",
+    ),
+    0.5,
+)  # fmt: skip
+
+
 def test_the_published_number_is_shown_with_three_decimals() -> None:
-    nll = dict.fromkeys(
-        ("nll", "nll_first_frame_scored", "first_order_markov", "unigram", "frame_accuracy"), 0.5
-    )
-    table, _ = results_table({"best_epoch": 1, "valid": nll, "test": nll}, "", JSB16.published)
-    assert "1.819" in table
-    assert (
-        "3.29\n"
-        in results_table(
-            {"best_epoch": 1, "valid": nll, "test": nll}, "", NAMED_SETS["nottingham"].published
-        )[0]
-    )
+    results = {"best_epoch": 1, "valid": NLLS, "test": NLLS}
+    assert "1.819" in results_table(results, "", JSB16.published)[0]
+    assert "3.29\n" in results_table(results, "", NAMED_SETS["nottingham"].published)[0]
+
+
+def test_nlls_per_voice_are_a_quarter_with_the_bound_and_without(tiny_set: NamedSet) -> None:
+    corpus = Corpus("jsb16", {}, 0.25, tiny_set.fingerprint)
+    rolls = random_rolls(9, 5)
+    datasets = {split: RollDataset(rolls) for split in SPLITS}
+    NAMED_SETS["nottingham"] = replace(tiny_set, voice_nats=0.061)
+    model = make_model()
+    results = main.compute_results(model, corpus, datasets, Baselines(datasets["train"].rolls), CPU)
+    nats = evaluate(model, datasets["test"], CPU).nll_first_frame_scored
+    assert results["test"]["nll_per_voice"] == nats / 4
+    assert results["test"]["nll_per_voice_at_most"] == (nats + 0.061) / 4
+    rows = dict(row[::2] for row in results_table(results, "")[1])
+    assert rows["  per voice, first too"] == f"{nats / 4:.3f}"
+    assert rows["  the voices told apart, <="] == f"{(nats + 0.061) / 4:.3f}"
 
 
 def test_the_public_file_is_read_whole(data_dir: Path) -> None:

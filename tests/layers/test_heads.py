@@ -21,7 +21,7 @@ from helpers import random_frames
 from pianolstm.layers.heads import GREEDY, BernoulliHead, ChordHead, SamplingParams
 
 HIDDEN_SIZE, LATENT_SIZE = 5, 3
-HEADS = ["Bernoulli", "chord"]
+HEADS = ["Bernoulli", "chord", "voice leading"]
 
 
 def make_head(kind: str, pitches: int, seed: int = 0, scale: float = 1.0) -> Any:
@@ -31,15 +31,23 @@ def make_head(kind: str, pitches: int, seed: int = 0, scale: float = 1.0) -> Any
         BernoulliHead(HIDDEN_SIZE, pitches)
         if kind == "Bernoulli"
         else ChordHead(HIDDEN_SIZE, LATENT_SIZE, pitches)
+        if kind == "chord"
+        # Some of the vector is the frame read last.
+        else ChordHead(HIDDEN_SIZE, LATENT_SIZE, pitches, voice_leading=0.5).eval()
     )
     for weights in head.double().parameters():
         weights.data = scale * torch.randn(weights.shape, generator=generator, dtype=weights.dtype)
     return head
 
 
-def random_vectors(rows: int, seed: int = 1) -> Tensor:
+def random_vectors(rows: int, seed: int = 1, head: Any = None) -> Tensor:
+    """Return vectors, (rows, H); for a head with voice leading a frame follows: (rows, H + P)."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, HIDDEN_SIZE, generator=generator, dtype=torch.float64)
+    vectors = torch.randn(rows, HIDDEN_SIZE, generator=generator, dtype=torch.float64)
+    if getattr(head, "voice_leading", None) is None:
+        return vectors
+    read = torch.rand(rows, head.base.out_features - 1, generator=generator) < 0.4
+    return torch.cat([vectors, read.double()], dim=1)
 
 
 def random_uniforms(rows: int, seed: int = 6) -> Tensor:
@@ -59,13 +67,13 @@ def every_frame(pitches: int) -> Tensor:
 @pytest.mark.parametrize("kind", HEADS)
 def test_the_probabilities_of_all_frames_sum_to_one(kind: str, pitches: int) -> None:
     head, frames = make_head(kind, pitches), every_frame(pitches)
-    for vector in random_vectors(4):
+    for vector in random_vectors(4, head=head):
         nll = head.nll(vector.expand(len(frames), -1), frames)
         assert torch.exp(-nll).sum().item() == pytest.approx(1, abs=1e-12)
 
 
 def assert_equals_reference(head: Any, frames: Tensor, seed: int = 1) -> None:
-    vectors, weights = random_vectors(len(frames), seed), reference.weights_of(head)
+    vectors, weights = random_vectors(len(frames), seed, head), reference.weights_of(head)
     pairs = zip(vectors.numpy(), frames.numpy(), strict=True)
     expected = [reference.nll(weights, vector, frame) for vector, frame in pairs]
     np.testing.assert_allclose(head.nll(vectors, frames).detach(), expected, rtol=1e-10)
@@ -122,7 +130,7 @@ def test_a_head_set_to_a_unigram_has_independent_pitches_of_these_probabilities(
     p = [0.5, 0.01, 0.99, 0.3, 1e-6, 0.75]
     head, frames = make_head(kind, 6), every_frame(6)
     for name, weights in head.named_parameters():
-        if name.startswith("below.") or name in (
+        if name.startswith(("below.", "voice_leading.")) or name in (
             "logits.weight",
             "base.weight",
             "unit_proj.weight",
@@ -133,14 +141,16 @@ def test_a_head_set_to_a_unigram_has_independent_pitches_of_these_probabilities(
         -sum(math.log(q if cell else 1 - q) for q, cell in zip(p, frame, strict=True))
         for frame in frames.tolist()
     ]
-    nll = head.nll(random_vectors(len(frames)), frames)
+    nll = head.nll(random_vectors(len(frames), head=head), frames)
     assert nll.tolist() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_empty_and_full_frames_have_a_finite_nll_and_gradient(kind: str) -> None:
     head = make_head(kind, 88, scale=100).float()
-    nll = head.nll(random_vectors(3).float(), torch.tensor([[0.0], [1.0], [0.0]]).expand(3, 88))
+    nll = head.nll(
+        random_vectors(3, head=head).float(), torch.tensor([[0.0], [1.0], [0.0]]).expand(3, 88)
+    )
     nll.sum().backward()
     assert torch.isfinite(nll).all()
     assert all(torch.isfinite(weights.grad).all() for weights in head.parameters())
@@ -203,7 +213,8 @@ def expected_probabilities(head: Any, vector: np.ndarray, params: SamplingParams
 def test_samples_follow_the_distribution_that_temperatures_and_top_p_give(
     kind: str, params: SamplingParams
 ) -> None:
-    head, vector = make_head(kind, 4, seed=4, scale=0.6), random_vectors(1, seed=5)
+    head = make_head(kind, 4, seed=4, scale=0.6)
+    vector = random_vectors(1, 5, head)
     samples = head.sample(vector.expand(20_000, -1), random_uniforms(20_000), params)
     expected = expected_probabilities(head, vector[0].numpy(), params)
     assert expected.sum() == pytest.approx(1)
@@ -213,7 +224,8 @@ def test_samples_follow_the_distribution_that_temperatures_and_top_p_give(
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_the_chi_square_test_above_detects_a_wrong_temperature(kind: str) -> None:
-    head, vector = make_head(kind, 4, seed=4, scale=0.6), random_vectors(1, seed=5)
+    head = make_head(kind, 4, seed=4, scale=0.6)
+    vector = random_vectors(1, 5, head)
     samples = head.sample(vector.expand(20_000, -1), random_uniforms(20_000))
     wrong = expected_probabilities(head, vector[0].numpy(), SamplingParams(1.2, 1.2))
     assert p_value(samples, wrong) < 1e-9
@@ -224,7 +236,8 @@ def test_the_chi_square_test_above_detects_a_wrong_temperature(kind: str) -> Non
 def test_temperature_zero_or_near_zero_takes_the_most_probable_choice(
     kind: str, pitches: int, temperature: float
 ) -> None:
-    head, vectors = make_head(kind, pitches), random_vectors(12)
+    head = make_head(kind, pitches)
+    vectors = random_vectors(12, head=head)
     weights = reference.weights_of(head)
     expected = np.array([reference.greedy(weights, vector) for vector in vectors.numpy()])
     params = GREEDY if temperature == 0 else SamplingParams(temperature, temperature)
@@ -245,7 +258,8 @@ def test_chord_temperature_zero_takes_the_most_probable_notes_below_the_highest(
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_sample_depends_only_on_its_own_vector_and_uniform_numbers(kind: str) -> None:
-    head, vectors, before = make_head(kind, 8, scale=0.3), random_vectors(50), torch.get_rng_state()
+    head = make_head(kind, 8, scale=0.3)
+    vectors, before = random_vectors(50, head=head), torch.get_rng_state()
     samples = head.sample(vectors, random_uniforms(50, seed=1))
     assert torch.equal(torch.get_rng_state(), before)
     part = head.sample(vectors[7:9], random_uniforms(50, seed=1)[7:9])
@@ -259,7 +273,8 @@ def test_a_sample_depends_only_on_its_own_vector_and_uniform_numbers(kind: str) 
 def test_uniform_numbers_at_their_limits_give_frames_that_are_possible(
     kind: str, uniform: float
 ) -> None:
-    head, vectors = make_head(kind, 8).float(), random_vectors(50).float()
+    head = make_head(kind, 8).float()
+    vectors = random_vectors(50, head=head).float()
     samples = head.sample(vectors, torch.full((50, 9), uniform))
     assert set(samples.unique().tolist()) <= {0.0, 1.0}
     assert head.nll(vectors, samples).isfinite().all()
@@ -293,5 +308,79 @@ def test_independent_outputs_refuse_allowed_classes() -> None:
 @pytest.mark.parametrize("kind", HEADS)
 def test_no_rows_give_no_nlls_and_no_samples(kind: str) -> None:
     head = make_head(kind, 6)
-    assert head.nll(random_vectors(0), torch.zeros(0, 6).double()).shape == (0,)
-    assert head.sample(random_vectors(0), random_uniforms(0)).shape == (0, 6)
+    assert head.nll(random_vectors(0, head=head), torch.zeros(0, 6).double()).shape == (0,)
+    assert head.sample(random_vectors(0, head=head), random_uniforms(0)).shape == (0, 6)
+
+
+# ---- two views -----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", HEADS)
+def test_the_divergence_of_two_views_is_that_of_their_probabilities(kind: str) -> None:
+    head, shift = make_head(kind, 6, scale=0.5), torch.tensor([2, -1, 0])
+    frames = torch.zeros(3, 6, dtype=torch.float64)
+    frames[0, 1] = frames[1, [2, 4]] = 1  # within the pitches in both views; the last is silent
+    moved = torch.stack([f.roll(int(s)) for f, s in zip(frames, shift, strict=True)])
+    views = random_vectors(6, head=head).view(2, 3, -1)
+    nll, divergence = head.nll_and_divergence(views, torch.stack([frames, moved]), shift)
+    for view, view_frames, values in zip(views, (frames, moved), nll, strict=True):
+        torch.testing.assert_close(head.nll(view, view_frames), values)
+    weights = reference.weights_of(head)
+    for row, semitones in enumerate(shift.tolist()):
+        expected = 0.0
+        pairs = zip(
+            reference.choices(weights, views[0, row].numpy(), frames[row].numpy()),
+            reference.choices(weights, views[1, row].numpy(), moved[row].numpy()),
+            strict=True,
+        )
+        steps = [(list(first[0]), list(second[0])) for first, second in pairs]
+        if kind == "Bernoulli":  # one choice a pitch, and pitch p is p + semitones in the other
+            seconds = [second for _, second in steps]
+            steps = [(first, seconds[(p + semitones) % 6]) for p, (first, _) in enumerate(steps)]
+        for first, second in steps:
+            p, q = (softmax(view, kind, s) for view, s in ((first, 0), (second, semitones)))
+            expected += sum(
+                (a - b) * math.log(a / b) / 2 for a, b in zip(p, q, strict=True) if a and b
+            )
+        assert float(divergence[row]) == pytest.approx(expected, rel=1e-9)
+
+
+def softmax(logits: list[float], kind: str, semitones: int) -> list[float]:
+    """Return the probabilities of a choice, of stop and pitches as they were before transposing."""
+    odds = np.exp(logits)
+    if kind == "Bernoulli":
+        return list(odds / odds.sum())
+    padded = np.zeros(7)
+    padded[: len(odds)] = odds / odds.sum()
+    return [padded[0], *np.roll(padded[1:], -semitones)]
+
+
+@torch.no_grad()
+def test_the_logits_of_the_first_choice_are_those_of_the_highest_note() -> None:
+    for kind in ("chord", "voice leading"):
+        head, frames = make_head(kind, 6), every_frame(6)
+        highest = torch.where(frames.any(dim=1), 6 - frames.flip(1).argmax(dim=1), 0)
+        for vector in random_vectors(3, head=head):
+            nll = head.nll(vector.expand(len(frames), -1), frames)
+            expected = torch.zeros(7).double().index_add(0, highest, torch.exp(-nll))
+            logits = head.first_logits(vector[None])[0]
+            torch.testing.assert_close(torch.softmax(logits, dim=0), expected)
+
+
+@torch.no_grad()
+def test_dropout_of_voice_leading_leaves_out_whole_frames_in_training_alone() -> None:
+    head = make_head("voice leading", 6)
+    vector = random_vectors(1, head=head).expand(400, -1)
+    frames = every_frame(6)[37:38].expand(400, -1)
+    with_voices = float(head.nll(vector[:1], frames[:1]))
+    zero, head.voice_leading.dropout = head.voice_leading.dropout, 0.25
+    nll = head.train().nll(vector, frames)
+    without = head.eval()
+    for weights in without.voice_leading.parameters():
+        weights.zero_()
+    plain = float(without.nll(vector[:1], frames[:1]))
+    assert zero == 0.5 and plain != pytest.approx(with_voices)
+    close = (nll - with_voices).abs() < 1e-9
+    assert bool((close | ((nll - plain).abs() < 1e-9)).all())
+    assert 0.65 < float(close.double().mean()) < 0.85

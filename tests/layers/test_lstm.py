@@ -33,3 +33,35 @@ def test_dropout_acts_between_layers_in_training_for_single_frames_too() -> None
     single = LSTM(5, 40, 1, dropout=0.5).train()
     state = (state[0][:1], state[1][:1])
     assert torch.equal(single(frame, state)[0], single(frame, state)[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layers", [1, 2])
+def test_recurrent_dropout_drops_recurrent_weights_alone_in_training_alone(layers: int) -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(5, 40, layers, 0.0, recurrent_dropout=0.5)
+    inputs, zero = torch.randn(2, 3, 5), torch.zeros(layers, 2, 40)
+    start = torch.randn(layers, 2, 40), torch.randn(layers, 2, 40)
+    expected, expected_state = nn.LSTM.forward(lstm.eval(), inputs, start)
+    output, state = lstm(inputs, start)
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(state, expected_state)
+    first, second = (lstm.train()(inputs, start)[0] for _ in range(2))
+    assert not torch.equal(first, second)
+    # The recurrent weights of the first frame meet a state of zeros.
+    torch.testing.assert_close(
+        lstm(inputs[:, :1], (zero, zero))[0], lstm.eval()(inputs[:, :1], (zero, zero))[0]
+    )
+    for name, weights in lstm.named_parameters():
+        if name.startswith("weight_hh"):
+            weights.zero_()
+    assert torch.equal(lstm.train()(inputs, start)[0], lstm(inputs, start)[0])
+
+
+def test_the_gradient_of_dropped_recurrent_weights_has_their_mask() -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(5, 30, 1, 0.0, recurrent_dropout=0.5).train()
+    start = torch.randn(1, 2, 30), torch.randn(1, 2, 30)
+    lstm(torch.randn(2, 3, 5), start)[0].sum().backward()
+    gradient = lstm.weight_hh_l0.grad
+    assert gradient is not None and 0.4 < float((gradient == 0).double().mean()) < 0.6

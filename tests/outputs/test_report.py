@@ -41,17 +41,19 @@ def test_a_corpus_is_summarised_by_the_pieces_and_frames_of_its_splits() -> None
 def test_scores_are_listed_beside_baselines_and_published_models() -> None:
     scores = {
         "nll": 2.5, "nll_first_frame_scored": 2.6, "unigram": 10.26, "first_order_markov": 6.83,
-        "frame_accuracy": 0.714,
+        "nll_per_piece_mean": 2.7, "frame_accuracy": 0.714, "expected_frame_accuracy": 0.6,
     }  # fmt: skip
     results = {"best_epoch": 7, "valid": {**scores, "nll": 2.25}, "test": scores}
     text, rows = results_table(results, "tiny", [("a paper", 3.29)])
     assert rows == [
         ("PianoLSTM, epoch 7", "2.250", "2.500"),
         ("  first frame scored too", "2.600", "2.600"),
+        ("  mean over pieces", "2.700", "2.700"),
         ("first-order Markov", "6.830", "6.830"),
         ("unigram", "10.260", "10.260"),
         ("a paper", "", "3.29"),
         ("frame accuracy", "71.4%", "71.4%"),
+        ("expected frame accuracy", "60.0%", "60.0%"),
     ]
     lines = text.splitlines()
     assert lines[1] == "tiny: NLL in nats per frame, lower is better"
