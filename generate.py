@@ -460,10 +460,9 @@ def sampling_params(settings: SampleSettings) -> SamplingParams:
 
 def ending_of(model: PianoLSTM, settings: SampleSettings) -> Ending:
     """Return how pieces of this model end: as it predicts, and within the bounds of its data."""
-    bounds = model.metadata.get("loop_bounds")
     return Ending(
         greedy=settings.temperature < MIN_TEMPERATURE,
-        bounds=None if bounds is None else LoopBounds(**bounds),
+        bounds=LoopBounds.of_metadata(model.metadata),
     )
 
 
