@@ -40,7 +40,7 @@ from pianolstm.inputs.datasets import IN_C, Corpus, octave_shift
 from pianolstm.layers.heads import MIN_TEMPERATURE, UNIFORMS_PER_FRAME, SamplingParams
 from pianolstm.metrics.copying import KnownPieces
 from pianolstm.metrics.form import LoopBounds
-from pianolstm.metrics.surprise import nlls_per_frame, surprise
+from pianolstm.metrics.surprise import PieceNLLs, nlls_per_frame, surprise
 from pianolstm.midi import parse_program
 from pianolstm.outputs.audio import find_soundfont
 from pianolstm.outputs.musicxml import can_engrave
@@ -649,8 +649,9 @@ def measure_surprise(
     existing = sorted(folder.glob(f"{stem.name}[.-]*"))
     if existing and not play.overwrite:
         raise InputError(f"{existing[0]}: exists; give another --output_dir, or --overwrite")
-    corpus = training_corpus(path, model)
-    test = [] if corpus is None else nlls_per_frame(model, corpus.splits["test"])
+    test = PieceNLLs.of_metadata(model.metadata)
+    if test is None and (corpus := training_corpus(path, model)) is not None:
+        test = PieceNLLs.of_pieces(nlls_per_frame(model, corpus.splits["test"]))
     found = surprise(model, context).transpose(-moves.to_model)
     numbers, lines = describe_surprise(found, source.name, frame_beats, dataset, test)
     make_folder(folder)

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import calibrate, composing, finetune, measured_run, results, speed
+from benchmarks import add_test_nlls, calibrate, composing, finetune, measured_run, results, speed
 from benchmarks.calibrate import PUBLISHED, RECIPES, Recipe, Result, on_plateau, piece_loss
 from data import RollDataset, collate
 from helpers import SMALL, Splits, roll_from
-from helpers_sampling import sampling_model
+from helpers_sampling import sampling_model, train_small_run
 from helpers_train import CPU, random_rolls
 from main import parse_flags
+from pianolstm.checkpoint import add_metadata, read_weights
 from pianolstm.files import InputError
 from pianolstm.inputs.datasets import NAMED_SETS, Corpus
 from pianolstm.rolls import PITCHES
@@ -292,3 +293,16 @@ def test_melodies_over_the_chords_of_test_pieces_are_measured() -> None:
     tune = roll_from(*[{48, 52, 55, 72 + t % 5} for t in range(12)])
     lines = composing.measure_chords(sampling_model(), [tune], [tune], 1, seed=1)
     assert lines[2].startswith("| test pieces | 0.417 ") and lines[2].endswith("| 1.000 |")
+
+
+def test_the_nlls_of_test_pieces_are_added_to_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = train_small_run(tmp_path) / "model.safetensors"
+    kept = read_weights(path)[1]["test_nlls"]
+    add_metadata(path, {"test_nlls": None})
+    monkeypatch.setattr("sys.argv", ["add_test_nlls.py", str(path)])
+    capsys.readouterr()
+    add_test_nlls.main()
+    assert "2 test pieces, median" in capsys.readouterr().out
+    assert read_weights(path)[1]["test_nlls"] == kept
