@@ -151,7 +151,7 @@ def test_the_best_preset_has_more_dropout_and_transposition_and_fewer_steps_for_
     recipes = [PRESETS["best"](count) for count in frames]
     follow_frames = {name for name in recipes[0] if len({recipe[name] for recipe in recipes}) > 1}
     numbers = {"dropout", "attention_dropout", "transpose_prob", "max_steps"}
-    small = {"consistency", "recurrent_dropout"}
+    small = {"consistency", "recurrent_dropout", "voice_leading"}
     assert follow_frames == numbers | small
     for name in small:
         values = [recipe[name] for recipe in recipes]
