@@ -314,6 +314,7 @@ def chunks(
     bptt: int,
     device: torch.device | str = "cpu",
     whole_lengths: Tensor | None = None,
+    least_rows: int = 1,
 ) -> Iterator[Chunk]:
     """Cut a batch along time into chunks of `bptt` frames; 0 = whole pieces.
 
@@ -328,7 +329,8 @@ def chunks(
         bptt: frames of a chunk.
         device: device of the chunks.
         whole_lengths: lengths of the whole batch, descending, where `batch` is a shard. A shard
-            has as many chunks as the whole, and keeps at least one row.
+            has as many chunks as the whole.
+        least_rows: rows that a shard keeps when all of its pieces have ended.
     """
     whole = batch.lengths if whole_lengths is None else whole_lengths
     longest = int(whole[0])
@@ -337,7 +339,7 @@ def chunks(
         stop = start + (bptt or longest)
         if stop >= longest:
             stop = longest + 1  # include the last frame as an input, though nothing follows it
-        rows = max(int((batch.lengths >= start).sum()), 1)
+        rows = max(int((batch.lengths >= start).sum()), least_rows)
         window = frames[:rows, start : stop + 1].float()
         times, ends = torch.arange(start, stop, device=device), lengths[:rows, None]
         read = (times > 0) & (times <= ends)  # at time 0 is the silence before the piece

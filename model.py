@@ -39,7 +39,6 @@ from pianolstm.rolls import PITCHES
 from settings import ADAPTABLE, ModelSettings
 
 OCTAVE = 12  # semitones
-PHASE_PERIODS = (2, 3, 4, 6, 8, 12, 16, 32)  # frames
 STORED = (
     torch.float32,
     torch.float16,
@@ -178,7 +177,6 @@ class AttentiveState(NamedTuple):
     upper: State | None
     outer: Tensor  # (B, 2) int64, the latest highest and lowest pitch; 0 where they are not used
     cache: KVCache | None
-    position: int = 0  # frames since the start of the piece
 
     def first_rows(self, rows: int) -> "AttentiveState":
         """Return the state of the first pieces of the batch, detached from the graph."""
@@ -187,7 +185,6 @@ class AttentiveState(NamedTuple):
             self.upper and self.upper.first_rows(rows),
             self.outer[:rows],
             self.cache and self.cache.first_rows(rows),
-            self.position,
         )
 
 
@@ -195,8 +192,7 @@ class AttentivePianoLSTM(PianoLSTM):
     """Embedding -> LSTM -> attention over the past -> upper LSTM -> relative pitch -> head.
 
     Each part beyond PianoLSTM is left out where its setting is 0 or False (`attention_window`,
-    `attention_evidence`, `upper_layers`, `relative_pitch`, `voice_leading`, `metric_phase`,
-    `transpose_prob`).
+    `upper_layers`, `relative_pitch`, `voice_leading`, `transpose_prob`).
 
     Args:
         settings: the sizes.
@@ -215,11 +211,6 @@ class AttentivePianoLSTM(PianoLSTM):
         )
         if self.transposition is not None:
             nn.init.zeros_(self.transposition.weight)
-        self.phase = (
-            nn.Linear(sum(PHASE_PERIODS), embed_size, bias=False) if settings.metric_phase else None
-        )
-        if self.phase is not None:
-            nn.init.zeros_(self.phase.weight)
         dropouts = settings.dropout, settings.recurrent_dropout
         self.lstm = LSTM(embed_size, hidden_size, settings.layers, *dropouts)
         self.attention = (
@@ -236,11 +227,8 @@ class AttentivePianoLSTM(PianoLSTM):
             if settings.attention_window
             else None
         )
-        upper_size = hidden_size + embed_size
-        if settings.attention_evidence and settings.attention_window:
-            upper_size += 2 * settings.viewpoints * settings.attention_heads
         self.upper_lstm = (
-            LSTM(upper_size, hidden_size, settings.upper_layers, *dropouts)
+            LSTM(hidden_size + embed_size, hidden_size, settings.upper_layers, *dropouts)
             if settings.upper_layers
             else None
         )
@@ -280,26 +268,21 @@ class AttentivePianoLSTM(PianoLSTM):
             outer = outer_pitches(frames, state.outer)  # (B, T, 2)
         embedded = self._embed(frames, shift, state, outer)  # (B, T, E)
         output, lower = self.lstm(embedded, state.lower)
-        vectors, evidence, cache = self._dropout(output), None, None  # (B, T, H)
+        vectors, cache = self._dropout(output), None  # (B, T, H)
         if self.attention is not None:
-            attended, evidence, cache = self.attention(output, frames, outer, state.cache)
+            attended, cache = self.attention(output, frames, outer, state.cache)
             vectors = vectors + attended
         upper = None
         if self.upper_lstm is not None:
-            inputs = [vectors, embedded]
-            if self.settings.attention_evidence and evidence is not None:
-                inputs.append(evidence)
-            output, upper = self.upper_lstm(torch.cat(inputs, dim=2), state.upper)
+            inputs = torch.cat([vectors, embedded], dim=2)
+            output, upper = self.upper_lstm(inputs, state.upper)
             vectors = vectors + self._dropout(output)
         if self.relative_pitch is not None:
             logits = self.relative_pitch.pitch_logits(vectors, frames, outer)
             vectors = torch.cat([vectors, logits], dim=2)
         if self._leads_voices:
             vectors = torch.cat([vectors, frames], dim=2)
-        position = state.position + frames.shape[1]
-        return vectors, AttentiveState(
-            State(*lower), upper and State(*upper), outer[:, -1], cache, position
-        )
+        return vectors, AttentiveState(State(*lower), upper and State(*upper), outer[:, -1], cache)
 
     @property
     def _leads_voices(self) -> bool:
@@ -321,7 +304,7 @@ class AttentivePianoLSTM(PianoLSTM):
     def _embed(
         self, frames: Tensor, shift: Tensor | None, state: AttentiveState, outer: Tensor
     ) -> Tensor:
-        """Return the LSTM's input, (B, T, E): pitches, intervals, transposition and phase.
+        """Return the LSTM's input, (B, T, E): pitches, intervals and transposition.
 
         Args:
             frames: (B, T, P).
@@ -338,27 +321,7 @@ class AttentivePianoLSTM(PianoLSTM):
         if self.relative_pitch is not None:
             before = torch.cat([state.outer[:, None], outer[:, :-1]], dim=1)
             embedded = embedded + self.relative_pitch.embed(frames, before)
-        if self.phase is not None:
-            phases = metric_phases(state.position, frames.shape[1], frames)  # (T, sum of periods)
-            phases = phases.expand(len(frames), -1, -1)
-            drop = self.settings.attention_dropout
-            embedded = embedded + self.phase(dropout(phases, drop, self.training))
         return dropout(embedded, self.settings.embed_dropout, self.training)
-
-
-def metric_phases(start: int, count: int, like: Tensor) -> Tensor:
-    """Return where frames are within bars and groups of bars, (count, sum of PHASE_PERIODS).
-
-    For each period, the number of frames since the start of the piece modulo the period is one-hot.
-
-    Args:
-        start: frames before the first.
-        count: number of frames.
-        like: a tensor of the wanted type and device.
-    """
-    times = torch.arange(start, start + count, device=like.device)
-    phases = [functional.one_hot(times % period, period) for period in PHASE_PERIODS]
-    return torch.cat(phases, dim=1).to(like.dtype)
 
 
 def build_model(settings: ModelSettings) -> PianoLSTM:
@@ -368,7 +331,6 @@ def build_model(settings: ModelSettings) -> PianoLSTM:
         or settings.upper_layers
         or settings.relative_pitch
         or settings.voice_leading
-        or settings.metric_phase
         or settings.transpose_prob
     )
     return AttentivePianoLSTM(settings) if attentive else PianoLSTM(settings)

@@ -120,11 +120,6 @@ class ModelSettings(SettingsGroup):
         at_least=0,
         below=1,
     )
-    attention_evidence: bool = setting(
-        False,
-        "give the upper LSTM also how well, and in how many places, each attention head found a"
-        " match",
-    )
     upper_layers: int = setting(
         0, "LSTM layers above attention, which read its output", at_least=0, at_most=64
     )
@@ -137,11 +132,6 @@ class ModelSettings(SettingsGroup):
         False,
         "let the chord head predict each note also from the note of the same voice in the frame"
         " before",
-    )
-    metric_phase: bool = setting(
-        False,
-        "give the model the position of each frame within periods of 2 to 32 frames since the start"
-        " of the piece",
     )
     transpose_prob: float = setting(
         0.0,
@@ -471,6 +461,7 @@ def best_preset(frames: int) -> dict[str, Any]:
     """
     # 0 from 262,144 frames on, 0.14 for Nottingham, 1 for JSB Chorales: 0.25 for each halving.
     scarcity = min(max(math.log2(2**18 / frames) / 4, 0.0), 1.0)
+    small = scarcity > 0.25  # fewer than 131,072 frames
     return {
         "embed_size": 128,
         "hidden_size": 384,
@@ -488,16 +479,12 @@ def best_preset(frames: int) -> dict[str, Any]:
         "attention_dropout": round(0.38 + 0.12 * scarcity, 2),
         # On non-recurrent connections only (Zaremba et al. 2014, arXiv:1409.2329).
         "dropout": round(0.48 + 0.22 * scarcity, 2),
-        "recurrent_dropout": 0.3,
-        # Learnt in few steps, and by heart without its dropout, which is that of attention.
-        "voice_leading": True,
+        "recurrent_dropout": 0.3 if small else 0.0,
+        "voice_leading": small,
         # The benchmark's pieces are in C: without transposition most pitches would be rare.
         "transpose_prob": round(0.53 + 0.47 * scarcity, 2),
-        # Twice the computation, for data sets that are memorised otherwise.
-        "consistency": 0.5 if scarcity > 0.25 else 0.0,
-        # Worth it where there are enough frames to learn metre and form from.
-        "metric_phase": scarcity < 0.25,
-        "attention_evidence": scarcity < 0.25,
+        # Twice the computation: against memorising each key by itself.
+        "consistency": 0.5 if small else 0.0,
         "batch_size": 16,
         "max_steps": round(9_200 - 5_600 * scarcity),
         "lr": 0.0025,

@@ -415,7 +415,7 @@ class Trainer:
             *(torch.stack(parts, dim=1).flatten(0, 1) for parts in zip(*shards, strict=True))
         )
         state, shift = None, torch.stack(shifts, dim=1).flatten().to(self.device)
-        for chunk in chunks(batch, self.settings.bptt, self.device, lengths):
+        for chunk in chunks(batch, self.settings.bptt, self.device, lengths, len(views)):
             self._deliver_signals()
             with self._autocast():
                 nll, extra, state = self.objective(chunk, state, shift)  # (F,)

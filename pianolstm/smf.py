@@ -20,6 +20,8 @@ _END_OF_TRACK, _TEXT, _TEMPO, _METRE, _KEY = 0x2F, 0x01, 0x51, 0x58, 0x59
 _CHANNEL_DATA = {0x8: 2, 0x9: 2, 0xA: 2, 0xB: 2, 0xC: 1, 0xD: 1, 0xE: 2}
 _SYSTEM_DATA = {0xF1: 1, 0xF2: 2, 0xF3: 1}
 _NO_TICK = -1
+_END_BYTES = 3  # of an end-of-track event
+_NEXT_TRACK = b"\xff\x2f\x00MTrk"  # this event, and the header of another track
 _MAX_DENOMINATOR = 6  # of a metre, as a power of two: 64
 
 _Strikes = list[tuple[int, int]]  # (tick, velocity) of one pitch in file order; velocity 0 = off
@@ -111,6 +113,9 @@ def _tracks(data: bytes, position: int) -> Iterator[_Track]:
         name, size = struct.unpack_from(">4sI", data, position)
         stop = position + 8 + size
         if name == b"MTrk":
+            # A size that reaches into the next track, by a byte or by all of it, would swallow it.
+            end = data.find(_NEXT_TRACK, position + 8, stop + 3)
+            stop = end + _END_BYTES if end >= 0 else stop
             yield _Track(data[position + 8 : stop], max(stop - len(data), 0))
         elif stop > len(data) or not size:  # not a chunk, but bytes that lie between tracks
             stop = data.find(b"MTrk", position + 1)

@@ -1,5 +1,6 @@
 """Fixtures of several test files. No test reaches the network, or writes outside its tmp_path."""
 
+import gc
 import hashlib
 import os
 import pickle
@@ -39,6 +40,13 @@ Pieces = list[list[tuple[int, ...]]]
 def _one_thread() -> None:
     """Compute in one thread: with work this small, several only wait for one another."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_objects_to_collect() -> None:
+    """Exempt all that is imported from garbage collection: each plot would look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,7 +17,10 @@ from pianolstm.files import InputError
 from pianolstm.rolls import PITCHES
 
 ROOT = Path(__file__).parent.parent
-SMALL = ["--embed_size=8", "--hidden_size=8", "--latent_size=3", "--epochs=2", "--seconds=2"]
+SMALL = [
+    "--embed_size=8", "--hidden_size=8", "--latent_size=3", "--epochs=2", "--seconds=2",
+    "--num_samples=1",
+]  # fmt: skip
 
 Splits = dict[str, list[np.ndarray]]
 

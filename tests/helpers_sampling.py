@@ -39,6 +39,6 @@ def set_end_rate(model: PianoLSTM, rate: float) -> None:
 def train_small_run(folder: Path) -> Path:
     """Train two epochs on a small set, both in this folder; return the path of the run."""
     run = folder / "run"
-    flags = [*SMALL, "--num_samples=1", "--run_dir", run]
+    flags = [*SMALL, "--run_dir", run]
     assert call(main, "--data", write_pieces(folder), *flags) == 0
     return run

@@ -29,22 +29,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "attention, 2 viewpoints": ATTENTION | {"viewpoints": 2, "attention_window": 4},
     "attention, 3 viewpoints": ATTENTION | {"viewpoints": 3, "latent_size": 0, "upper_layers": 1},
     "voice leading": {"voice_leading": True},
-    "metric phase": {"metric_phase": True},
     "all": ATTENTION
     | {
         "layers": 2,
         "upper_layers": 1,
-        "attention_evidence": True,
         "relative_pitch": True,
         "voice_leading": True,
-        "metric_phase": True,
         "transpose_prob": 0.5,
     },
 }
 ZERO_AT_FIRST = (
     "attention.lag_bias",
     "transposition.weight",
-    "phase.weight",
     "head.voice_leading.proj.weight",
     "head.voice_leading.proj.bias",
     "head.voice_leading.voice_bias",

@@ -18,7 +18,6 @@ Weights = dict[str, Array]
 LSTMState = list[tuple[Array, Array]]  # hidden and cell of each layer, (H,) each
 
 OCTAVE = 12  # semitones
-PERIODS = (2, 3, 4, 6, 8, 12, 16, 32)  # frames, of metric phases
 VOICES = 8  # with voice-leading biases of their own
 
 
@@ -73,9 +72,9 @@ def predict(weights: Weights, frames: Array, shift: int = 0) -> Array:
 
     AttentivePianoLSTM adds to it, where it has such weights:
 
-        e_t += transposition of this piece + intervals of x_t from the outer pitches before + phase
+        e_t += transposition of this piece + intervals of x_t from the outer pitches before
         v_t += attention over x_0..x_t
-        v_t += upper_lstm([v_t, e_t, evidence of the attention], state)
+        v_t += upper_lstm([v_t, e_t], state)
         v_t  = [v_t, logits indexed by interval from the notes of x_t, x_t for voice leading]
 
     Args:
@@ -93,13 +92,9 @@ def predict(weights: Weights, frames: Array, shift: int = 0) -> Array:
         outputs.append(output)
         vector = output
         if attention := part(weights, "attention"):
-            attended, evidence = attend(attention, outputs, past)
-            vector = vector + attended
+            vector = vector + attend(attention, outputs, past)
         if upper_lstm := part(weights, "upper_lstm"):
-            inputs = np.concatenate([vector, embedded])
-            if len(inputs) < upper_lstm["weight_ih_l0"].shape[1]:
-                inputs = np.concatenate([inputs, evidence])
-            output, upper = lstm(upper_lstm, inputs, upper)
+            output, upper = lstm(upper_lstm, np.concatenate([vector, embedded]), upper)
             vector = vector + output
         if relative := part(weights, "relative_pitch"):
             vector = np.concatenate([vector, pitch_logits(relative, vector, past)])
@@ -115,9 +110,8 @@ def predict(weights: Weights, frames: Array, shift: int = 0) -> Array:
 def embed(weights: Weights, past: Array, shift: int) -> Array:
     """Return the input of the LSTM, e = W x + b, and what an attentive model adds, (E,).
 
-    That is a column of weights for the transposition, of which octaves are alike, an embedding of
-    the frame's intervals from the highest and the lowest pitch before it, and for each period a
-    column for the number of frames since the start, modulo the period.
+    That is a column of weights for the transposition, of which octaves are alike, and an embedding
+    of the frame's intervals from the highest and the lowest pitch before it.
 
     Args:
         weights: of the model.
@@ -132,12 +126,6 @@ def embed(weights: Weights, past: Array, shift: int) -> Array:
         highest, lowest = outer_pitches(past[:-1])
         intervals = np.concatenate([relative_to(highest, frame), relative_to(lowest, frame)])
         embedded = embedded + linear(relative, "input_proj", intervals)
-    if "phase.weight" in weights:
-        start = 0
-        for period in PERIODS:
-            phase = (len(past) - 1) % period
-            embedded = embedded + weights["phase.weight"][:, start + phase]
-            start += period
     return embedded
 
 
@@ -180,8 +168,8 @@ def relative_to(anchor: int, frame: Array) -> Array:
     return np.roll(frame, -anchor)
 
 
-def attend(weights: Weights, outputs: Sequence[Array], past: Array) -> tuple[Array, Array]:
-    """Return attention's contribution to the vector of the last frame x_t, (H,), and its evidence.
+def attend(weights: Weights, outputs: Sequence[Array], past: Array) -> Array:
+    """Return attention's contribution to the vector of the last frame x_t, (H,).
 
     For each head, over the earlier frames x_s with t - s <= window:
 
@@ -191,8 +179,7 @@ def attend(weights: Weights, outputs: Sequence[Array], past: Array) -> tuple[Arr
     The softmax has one more class, with logit 0 and an empty frame. Each viewpoint has heads of its
     own and an anchor a for each frame: 0, the highest, or the lowest pitch. Queries and keys read
     frames relative to the anchor of their own time, and x_{s+1} is moved by a_t - a_s. The averages
-    of all heads together are projected to (H,). The evidence is, for all heads, the logarithm of
-    the sum of exp(logit), then that of the effective number of frames, 1 / sum of weights^2.
+    of all heads together are projected to (H,).
 
     Args:
         weights: of the attention.
@@ -201,7 +188,7 @@ def attend(weights: Weights, outputs: Sequence[Array], past: Array) -> tuple[Arr
     """
     window, now = weights["lag_bias"].shape[1], len(past) - 1
     viewpoints, heads = viewpoints_and_heads(weights)
-    averages, strengths, counts = [], [], []
+    averages = []
     for view in range(viewpoints):
         anchors = [(0, *outer_pitches(past[: t + 1]))[view] for t in range(now + 1)]
         for head in range(heads):
@@ -212,12 +199,8 @@ def attend(weights: Weights, outputs: Sequence[Array], past: Array) -> tuple[Arr
                 key = project(weights, "key_proj", view, head, s, outputs, past, anchors)
                 odds.append(math.exp(query @ key / math.sqrt(len(key)) + bias[now - s - 1]))
                 frames.append(np.roll(past[s + 1], anchors[now] - anchors[s]))
-            shares = np.array(odds) / sum(odds)
-            averages.append(shares @ np.array(frames))
-            strengths.append(math.log(sum(odds)))
-            counts.append(-math.log((shares**2).sum() + 1e-6))
-    output = linear(weights, "out_proj", np.concatenate(averages))
-    return output, np.array(strengths + counts)
+            averages.append(np.array(odds) / sum(odds) @ np.array(frames))
+    return linear(weights, "out_proj", np.concatenate(averages))
 
 
 def project(

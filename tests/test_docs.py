@@ -52,19 +52,28 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_small_run(tmp_path_factory.mktemp("trained"))
 
 
-@pytest.fixture
-def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the current folder, in which all files that the commands name exist."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PIANO_DATA_DIR", raising=False)
-    shutil.copytree(trained, "runs/NAME")
-    write_pieces(tmp_path)
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the music that the commands name."""
+    home = tmp_path_factory.mktemp("named")
+    write_pieces(home)
     melody = roll_from(*[{55 + i % 5, 71 + i % 7} for i in range(80)])
     folder = [f"path/to/folder-of-midi/{i}.mid" for i in range(30)]
     for i, name in enumerate(["my.mid", "samples/sample-7-1.mid", *folder]):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        path = home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Each file is another piece: copies are in one split.
-        roll_to_midi(np.insert(melody, i % 24, melody[0], axis=0), 0.5).write(name)
+        roll_to_midi(np.insert(melody, i % 24, melody[0], axis=0), 0.5).write(str(path))
+    return home
+
+
+@pytest.fixture
+def here(trained: Path, named: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the current folder, in which all files that the commands name exist."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PIANO_DATA_DIR", raising=False)
+    shutil.copytree(named, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(trained, "runs/NAME")
     Path("pretrained").symlink_to(PRETRAINED)
     return tmp_path
 
@@ -77,7 +86,7 @@ def test_the_documented_commands_of_main_run(
     if "--resume" not in words and "--data" not in words:
         words.append("--data=small set.pickle")  # in place of a named set
     if not {"--resume", "--evaluate", "--inspect"} & set(words):
-        small = ["--epochs=1", "--num_samples=1"]
+        small = ["--epochs=1", "--num_samples=1", "--seconds=4"]
         small += [] if "--init_from" in words else ["--embed_size=8", "--hidden_size=8"]
         words += [flag for flag in small if flag.split("=")[0] not in command]
     assert call(main, *words) == 0, capsys.readouterr().err
@@ -90,6 +99,8 @@ def test_the_documented_commands_of_generate_run(
     words = shlex.split(command)
     if "--evaluate_samples" in words:  # with the data of the small run, and few samples
         words = ["runs/NAME", *words[1:], "--evaluate_samples=3"]
+    elif not {"--seconds", "--beats", "--bars", "--infill", "--harmonize"} & set(words):
+        words.append("--seconds=10")
     assert call(generate, *words, "--num_samples=1") == 0, capsys.readouterr().err
 
 

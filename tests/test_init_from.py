@@ -120,7 +120,7 @@ def test_midi_is_read_in_the_frames_of_the_weights_unless_the_user_says_otherwis
         for i in range(2):
             roll = np.random.default_rng(i).random((40, 88)) < 0.05
             roll_to_midi(roll, 0.25).write(f"pieces/{split}/{i}.mid")
-    data = ["--data=pieces", *SMALL, "--num_samples=1"]
+    data = ["--data=pieces", *SMALL]
     assert call(main, *data, "--frame_beats=0.25", "--run_dir=first") == 0
     more = ["--data=pieces", "--init_from=first", *SHORT]
     assert call(main, *more, "--run_dir=second") == 0

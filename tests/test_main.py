@@ -29,7 +29,6 @@ from pianolstm.runtime import choose_precision
 from settings import PRESETS, Settings
 from train import Trainer
 
-SMALL = [*SMALL, "--num_samples=1"]
 KINDS = ("mid", "wav", "png", "json")
 SIZES = [flag for flag in SMALL if not flag.startswith("--epochs")]
 

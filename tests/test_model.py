@@ -157,14 +157,11 @@ def test_the_parts_of_an_attentive_model_add_weights_of_these_names_and_sizes() 
         head_dim=4,
         query_frames=7,
         upper_layers=1,
-        attention_evidence=True,
         relative_pitch=True,
         voice_leading=True,
-        metric_phase=True,
     )
     assert {name: attentive[name] for name in attentive.keys() - shapes(**plain).keys()} == {
         "transposition.weight": (3, 12),
-        "phase.weight": (3, 83),
         "attention.query_proj.weight": (24, 5),
         "attention.query_proj.bias": (24,),
         "attention.key_proj.weight": (24, 5),
@@ -173,7 +170,7 @@ def test_the_parts_of_an_attentive_model_add_weights_of_these_names_and_sizes() 
         "attention.frame_proj.1.weight": (12, 70),
         "attention.lag_bias": (6, 6),
         "attention.out_proj.weight": (5, 60),
-        "upper_lstm.weight_ih_l0": (20, 20),  # 3 + 5, and 12 of evidence
+        "upper_lstm.weight_ih_l0": (20, 8),
         "upper_lstm.weight_hh_l0": (20, 5),
         "upper_lstm.bias_ih_l0": (20,),
         "upper_lstm.bias_hh_l0": (20,),
@@ -196,7 +193,6 @@ def test_the_parts_of_an_attentive_model_add_weights_of_these_names_and_sizes() 
         {"upper_layers": 1},
         {"relative_pitch": True},
         {"voice_leading": True},
-        {"metric_phase": True},
         {"transpose_prob": 0.1},
     ],
     ids=str,

@@ -204,6 +204,18 @@ def test_what_does_not_concern_notes_costs_no_file(tmp_path: Path, kind: str) ->
     assert account == MidiAccount(notes=8, missing_tracks=8 * ("too many" in kind))
 
 
+@pytest.mark.parametrize("too_long", [1, 8, 40, 10_000])
+def test_a_length_that_reaches_into_the_next_tracks_costs_none_of_them(
+    tmp_path: Path, too_long: int
+) -> None:
+    voices = [track(*line([pitch] * 2)) for pitch in (60, 64, 67)]
+    size = struct.unpack(">I", voices[0][4:8])[0]
+    longer = voices[0][:4] + struct.pack(">I", size + too_long) + voices[0][8:]
+    steps, account = read_bytes(tmp_path, smf(longer, *voices[1:], kind=1))
+    assert steps == [[60, 64, 67]] * 4
+    assert account.notes == 6 and not account.remarks(ReadOptions())
+
+
 @pytest.mark.parametrize("division", [1, 24, 96, 120, 960, 10_080, 32_767])
 def test_any_number_of_ticks_is_read(tmp_path: Path, division: int) -> None:
     data = smf(track(*line(SCALE * 130, division)), division=division)

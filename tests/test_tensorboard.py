@@ -10,7 +10,7 @@ import main
 from helpers import SMALL, call, names_in
 from helpers_train import read_rows
 
-SHORT = [*SMALL, "--num_samples=1", "--tensorboard"]
+SHORT = [*SMALL, "--tensorboard"]
 
 
 def test_without_the_package_one_line_says_how_to_get_it_before_anything_is_trained(

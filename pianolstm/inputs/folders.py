@@ -7,7 +7,7 @@ its split, so that copies of a piece never are in two splits.
 import hashlib
 import os
 import stat
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -224,11 +224,6 @@ def deal(hashes: Sequence[str]) -> dict[str, str]:
     return {digest: split for split, members in dealt.items() for digest in members}
 
 
-def count_copies(hashes: Sequence[str]) -> int:
-    """Return the number of pieces that are copies of an earlier one."""
-    return sum(count - 1 for count in Counter(hashes).values())
-
-
 def deal_pieces(folder: Path, hashes: Sequence[str]) -> dict[str, str]:
     """Deal pieces out to the splits as `deal` does.
 
@@ -242,8 +237,8 @@ def deal_pieces(folder: Path, hashes: Sequence[str]) -> dict[str, str]:
     dealt = deal(hashes)
     if len(dealt) < len(SPLITS):
         raise InputError(
-            f"{folder}: {len(dealt)} different pieces; at least {len(SPLITS)} are needed, one for"
-            " each of train, valid and test"
+            f"{folder}: {len(dealt)} different pieces; {len(SPLITS)} are needed, one for each of"
+            " train, valid and test, better many more"
         )
     return dealt
 
@@ -256,17 +251,18 @@ def copy_remarks(folder: Path, of_split: Mapping[str, Sequence[str]]) -> list[st
         of_split: `content_hash` of each piece, by split.
     """
     every = [digest for hashes in of_split.values() for digest in hashes]
+    train = set(of_split["train"])
     remarks = []
-    if copies := count_copies(every):
+    if copies := len(every) - len(set(every)):
         remarks.append(
             f"{folder}: copies among {len(every):,} pieces, equal to another but for"
             f" transposition: {copies:,}"
         )
     for split in ("valid", "test"):
-        if leaked := len(set(of_split[split]) & set(of_split["train"])):
+        if leaked := sum(digest in train for digest in of_split[split]):
             remarks.append(
                 f"{folder}: pieces of {split} that are in train too, equal but for transposition:"
-                f" {leaked:,}; a model can have memorised them"
+                f" {leaked:,} of {len(of_split[split]):,}; a model can have memorised them"
             )
     if len(different := set(every)) < _FEW_PIECES:
         valid, test = (len(set(of_split[split])) for split in ("valid", "test"))

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from pianolstm.files import InputError
 from pianolstm.inputs.folders import (
     content_hash,
-    count_copies,
-    deal,
+    copy_remarks,
+    deal_pieces,
     find_files,
     find_splits,
     first_names,
@@ -28,7 +28,6 @@ from pianolstm.rolls import SPLITS, PackedRolls
 _PARALLEL_FILES = 500  # from here on, several processes repay the two seconds of their start
 _MAX_DAMAGED = 0.05  # share of the files of a folder; one file may always be damaged
 _NAMED_DAMAGED = 10  # damaged files that get a line of their own
-_FEW_PIECES = 30  # fewer different pieces leave one or two for validation and for the test
 
 
 @dataclass
@@ -81,15 +80,15 @@ def read_midi_folder(
     if not hashes:
         details = "; ".join(remark.removeprefix(f"{folder}: ") for remark in remarks[1:4])
         raise InputError(f"{folder}: no music in its {len(parsed):,} MIDI files; {details}")
+    dealt = {} if layout.splits else deal_pieces(folder, hashes)
     pieces: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
-    dealt = deal(hashes)
+    of_split: dict[str, list[str]] = {split: [] for split in SPLITS}
     for i, file in enumerate(parsed):
         for packed, digest in file.pieces:
-            pieces[layout.splits[i] if layout.splits else dealt[digest]].append(packed)
-    if layout.splits:
-        remarks += _leak_remarks(folder, parsed, layout.splits)
-    else:
-        remarks += _deal_remarks(folder, hashes, dealt)
+            split = layout.splits[i] if layout.splits else dealt[digest]
+            pieces[split].append(packed)
+            of_split[split].append(digest)
+    remarks += copy_remarks(folder, of_split)
     if hidden := len(files) - len(music):
         remarks.append(f"{folder}: {hidden} files named ._* left out: metadata of macOS, no music")
     splits = {split: PackedRolls.concatenate(packed) for split, packed in pieces.items()}
@@ -144,48 +143,6 @@ def _file_remarks(
         remarks += messages[:_NAMED_DAMAGED]
         if (more_files := len(messages) - _NAMED_DAMAGED) > 0:
             remarks.append(f"{folder}: {more_files:,} more files like these")
-    return remarks
-
-
-def _deal_remarks(folder: Path, hashes: Sequence[str], dealt: dict[str, str]) -> list[str]:
-    """Return remarks on pieces that were dealt out by content.
-
-    Raises:
-        InputError: there are too few different pieces for three splits.
-    """
-    remarks = []
-    if copies := count_copies(hashes):
-        remarks.append(
-            f"{folder}: {copies:,} pieces are copies, equal to another but for transposition; they"
-            " are in the split of the other"
-        )
-    if len(dealt) < len(SPLITS):
-        empty = " and ".join(split for split in SPLITS if split not in dealt.values())
-        raise InputError(
-            f"{folder}: no pieces for {empty}; it has {len(dealt)} different pieces, and"
-            f" {len(SPLITS)} are needed, better many more"
-        )
-    if len(dealt) < _FEW_PIECES:
-        valid, test = (list(dealt.values()).count(split) for split in ("valid", "test"))
-        remarks.append(
-            f"{folder}: only {len(dealt)} different pieces, {valid} of them for validation and"
-            f" {test} for the test; so few say little about a model"
-        )
-    return remarks
-
-
-def _leak_remarks(folder: Path, parsed: Sequence[_File], splits: Sequence[str]) -> list[str]:
-    """Return a remark for pieces of valid/ and test/ that are in train/ too."""
-    of_split: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for file, split in zip(parsed, splits, strict=True):
-        of_split[split] += [digest for _, digest in file.pieces]
-    train, remarks = set(of_split["train"]), []
-    for split in ("valid", "test"):
-        if leaked := sum(digest in train for digest in of_split[split]):
-            remarks.append(
-                f"{folder}: {leaked:,} of {len(of_split[split]):,} pieces of {split}/ are in train/"
-                " too, equal but for transposition; a model can know them by heart"
-            )
     return remarks
 
 

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pianolstm.files import InputError, one_line
-from pianolstm.inputs.scores import SCORE_SUFFIXES, parse_scores, play_repeats
+from pianolstm.inputs.scores import SCORE_SUFFIXES, parse_scores, sounding_notes
 from pianolstm.midi import MidiMusic, NoRollError, ReadOptions, read_notes, read_pieces
-from pianolstm.piece import Metre, Note
+from pianolstm.piece import Metre
 from pianolstm.tonality import Key
-
-_VELOCITY = 80  # of notes without a dynamic
 
 
 def read_music(
@@ -73,11 +71,14 @@ def read_score(path: str | Path) -> MidiMusic:
     try:
         score, *others = parse_scores(path)
         flat = score.flatten()
-        notes, left_out = _notes(score)
+        notes, counts = sounding_notes(score, join_ties=True)
+        left_out = []
+        if counts.unplayed_repeats:
+            left_out.append("its repeat signs contradict one another and are not played")
         if others:
             left_out.append(f"a file of {len(others) + 1} pieces; only the first is used")
         return MidiMusic(
-            notes,
+            tuple(sorted(notes)),
             _bpm(flat),
             _metre(score),
             _key(flat),
@@ -88,25 +89,6 @@ def read_score(path: str | Path) -> MidiMusic:
         raise InputError(f"{path}: {error}") from None
     except Exception as error:  # music21 raises dozens of types for damaged files
         raise InputError(f"{path}: not a readable score ({one_line(error)})") from None
-
-
-def _notes(score: Any) -> tuple[tuple[Note, ...], list[str]]:
-    """Return the notes of a music21 score, by start and pitch, and what is left out of them."""
-    written, left_out = [], []
-    for element in score.stripTies().flatten().notes:
-        start, length = float(element.offset), float(element.quarterLength)
-        if length <= 0 or "Harmony" in element.classes:  # grace notes have no length
-            continue
-        for part in getattr(element, "notes", [element]):  # those of a chord have their own volume
-            velocity = part.volume.velocity or element.volume.velocity or _VELOCITY
-            written += [((pitch.midi, velocity), start, start + length) for pitch in part.pitches]
-    try:
-        played = play_repeats(score, written)
-    except Exception:  # music21's Expander, on repeat signs that contradict one another
-        played = written
-        left_out.append("its repeat signs contradict one another and are not played")
-    notes = [Note(start, end, pitch, velocity) for (pitch, velocity), start, end in played]
-    return tuple(sorted(notes)), left_out
 
 
 def _bpm(flat: Any) -> float:

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from pianolstm.files import InputError
 from pianolstm.inputs.folders import content_hash, copy_remarks, deal_pieces, find_splits
 from pianolstm.midi import MidiAccount, ReadOptions
+from pianolstm.piece import Note
 from pianolstm.rolls import LOWEST_PITCH, PITCHES, SPLITS, PackedRolls
 
 SCORE_SUFFIXES = (".musicxml", ".mxl", ".xml", ".abc", ".krn")
@@ -37,6 +38,7 @@ _MAX_BYTES = 2**26  # of one file, unpacked
 _MAX_FRAMES = 200_000  # of one piece
 _MAX_DAMAGED = 0.05  # share of the files of a folder
 _PARALLEL_FILES = 8  # from here on, several processes repay the two seconds of their start
+_VELOCITY = 80  # of notes without a dynamic
 _EPSILON = 1e-6  # beats; music21 rounds the thirds of a beat
 
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # the byte order marks
@@ -45,7 +47,7 @@ _HUMDRUM = re.compile(r"^(?:\*\*\S+\t)*\*\*kern(?=\s|$)", re.MULTILINE)
 _MUSICXML = re.compile(r"<score-(?:partwise|timewise)[\s>]|<!DOCTYPE\s+score-(?:part|time)wise\b")
 
 
-class _Counts(NamedTuple):
+class Counts(NamedTuple):
     """What the reader left out of scores, beside what the account of notes says."""
 
     chord_symbols: int = 0  # names of chords, which are not notes
@@ -57,7 +59,7 @@ class _File(NamedTuple):
 
     pieces: list[tuple[np.ndarray, str]]  # (T, 11) uint8, and its hash
     account: MidiAccount
-    counts: _Counts
+    counts: Counts
     left_out: str = ""  # the message of a file without a piece
 
 
@@ -187,7 +189,7 @@ def _parse_file(path: Path, options: ReadOptions) -> _File:
         left_out = f"{path}: can't be read ({words})"
     except Exception:  # music21 raises almost any type for damaged files
         left_out = f"{path}: damaged, or in a form that music21 can't read"
-    return _File([] if left_out else pieces, account, _Counts(symbols, unplayed), left_out)
+    return _File([] if left_out else pieces, account, Counts(symbols, unplayed), left_out)
 
 
 def notes_to_roll(
@@ -237,10 +239,11 @@ def notes_to_roll(
 _Notes = list[tuple[int, float, float]]  # (MIDI number, start, end), in beats
 
 
-def _notes_of_file(path: Path) -> Iterator[tuple[_Notes, _Counts]]:
+def _notes_of_file(path: Path) -> Iterator[tuple[_Notes, Counts]]:
     """Yield the notes of each piece in a file, with repeats played, and what is left out."""
     for score in parse_scores(path):
-        yield _notes_of_score(score)
+        notes, counts = sounding_notes(score, join_ties=False)
+        yield [(note.pitch, note.start, note.end) for note in notes], counts
 
 
 def parse_scores(path: Path) -> list[Any]:
@@ -292,24 +295,35 @@ def _check_size(size: int) -> None:
         raise InputError(f"{size >> 20} MB; the limit is {_MAX_BYTES >> 20}")
 
 
-def _notes_of_score(score: Any) -> tuple[_Notes, _Counts]:
-    """Return the notes of a music21 score as they sound, and what is left out of them."""
-    notes: _Notes = []
+def sounding_notes(score: Any, *, join_ties: bool) -> tuple[list[Note], Counts]:
+    """Return the notes of a music21 score as they sound, and what is left out of them.
+
+    Repeats are played; grace notes and the names of chords are left out.
+
+    Args:
+        score: a music21.stream.Score.
+        join_ties: whether tied notes are one. A roll is the same either way.
+    """
+    written: list[tuple[tuple[int, int], float, float]] = []
     symbols = 0
-    for element in score.flatten().notes:
+    for element in (score.stripTies() if join_ties else score).flatten().notes:
+        start, length = float(element.offset), float(element.quarterLength)
         if "Harmony" in element.classes:
             symbols += 1
-        elif element.quarterLength > 0:  # grace notes have none
-            start = float(element.offset)
-            end = start + float(element.quarterLength)
-            notes += [(pitch.midi, start, end) for pitch in element.pitches]
+        elif length > 0:  # grace notes have no length
+            for part in getattr(element, "notes", [element]):  # of a chord, each has its volume
+                velocity = part.volume.velocity or element.volume.velocity or _VELOCITY
+                written += [((p.midi, velocity), start, start + length) for p in part.pitches]
+    unplayed = 0
     try:
-        return play_repeats(score, notes), _Counts(symbols)
+        written = _play_repeats(score, written)
     except Exception:  # music21's Expander, on repeat signs that contradict one another
-        return notes, _Counts(symbols, unplayed_repeats=1)
+        unplayed = 1
+    notes = [Note(start, end, pitch, velocity) for (pitch, velocity), start, end in written]
+    return notes, Counts(symbols, unplayed)
 
 
-def play_repeats(score: Any, notes: list[tuple[T, float, float]]) -> list[tuple[T, float, float]]:
+def _play_repeats(score: Any, notes: list[tuple[T, float, float]]) -> list[tuple[T, float, float]]:
     """Return the notes in the order in which repeat signs, endings, da capo and so on play them.
 
     A note is (anything, start, end), in beats.

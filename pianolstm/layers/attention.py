@@ -105,7 +105,7 @@ class HistoryAttention(nn.Module):
 
     def forward(
         self, hidden: Tensor, frames: Tensor, outer: Tensor, cache: KVCache | None
-    ) -> tuple[Tensor, Tensor, KVCache]:
+    ) -> tuple[Tensor, KVCache]:
         """Attend from each frame to those before it.
 
         Args:
@@ -115,8 +115,7 @@ class HistoryAttention(nn.Module):
             cache: what the last call returned; None = the start of a piece.
 
         Returns:
-            The attention's output, (B, T, H); its evidence, (B, T, 2 * V * A), of `attend`; and the
-            cache with these frames added.
+            The attention's output, (B, T, H), and the cache with these frames added.
         """
         anchors = functional.pad(outer, (1, 0))[:, :, : self.viewpoints]  # (B, T, V)
         cache = cache or self.empty_cache(frames)
@@ -133,7 +132,7 @@ class HistoryAttention(nn.Module):
         values = to_relative(following, key_anchors[:, :-1].transpose(1, 2))  # (B, V, T, P)
         recent = _append(cache.recent, KVBlock(keys[:, :, :-1], values))
         query = self._split_heads(self.query_proj(hidden) + from_frames)
-        averaged, evidence = self.attend(query, cache.old, recent)  # (B, V, A, T, P)
+        averaged = self.attend(query, cache.old, recent)  # (B, V, A, T, P)
         absolute = to_relative(averaged, -anchors.transpose(1, 2)[:, :, None])
         joined = absolute.flatten(1, 2).transpose(1, 2).flatten(2)  # (B, T, V * A * P)
         old = cache.old
@@ -143,7 +142,7 @@ class HistoryAttention(nn.Module):
         cache = KVCache(
             old, recent, keys[:, :, -1:], key_anchors[:, -1:], context[:, frames.shape[1] :]
         )
-        return self.out_proj(self.dropout(joined)), evidence, cache
+        return self.out_proj(self.dropout(joined)), cache
 
     def empty_cache(self, frames: Tensor) -> KVCache:
         """Return the cache before the first of these frames, (B, T, P)."""
@@ -154,12 +153,8 @@ class HistoryAttention(nn.Module):
         silence = frames.new_zeros(rows, self.query_frames - 1, pitches)
         return KVCache(empty, empty, no_keys, no_anchors, silence)
 
-    def attend(self, query: Tensor, *blocks: KVBlock) -> tuple[Tensor, Tensor]:
-        """Return the values averaged by attention, relative to their own anchors, and its evidence.
-
-        The weights of attention sum to 1, so an average can't tell one match from two, nor a good
-        match from the best of bad ones. The evidence can: for each head, the log-sum of its scores,
-        and the logarithm of the number of frames that it averages, 1 / sum(weights^2).
+    def attend(self, query: Tensor, *blocks: KVBlock) -> Tensor:
+        """Return the values averaged by attention, relative to their own anchors.
 
         Args:
             query: (B, V * A, T, D), of the newest T frames.
@@ -167,22 +162,19 @@ class HistoryAttention(nn.Module):
                 newest query.
 
         Returns:
-            The averages, (B, V, A, T, P), and the evidence, (B, T, 2 * V * A).
+            (B, V, A, T, P).
         """
         nothing = query.new_zeros(*query.shape[:3], 1)  # the logit of the empty position
         logits = [query @ block.keys.transpose(2, 3) for block in blocks]
         scores = torch.cat([*logits, nothing], dim=3) / math.sqrt(self.head_dim)
         bias = self._lag_biases(query.shape[2], scores.shape[3])
-        scores = scores + bias
-        weights = scores.softmax(dim=3)  # (B, V * A, T, S + 1)
-        count = -(weights.square().sum(dim=3) + 1e-6).log()
-        evidence = torch.cat([scores.logsumexp(dim=3), count], dim=1).transpose(1, 2)
+        weights = (scores + bias).softmax(dim=3)  # (B, V * A, T, S + 1)
         weights = weights.unflatten(1, (self.viewpoints, -1)).flatten(2, 3)  # (B, V, A * T, S + 1)
         *shares, _ = weights.split([*(block.values.shape[2] for block in blocks), 1], dim=3)
         averaged = shares[0] @ blocks[0].values
         for share, block in zip(shares[1:], blocks[1:], strict=True):
             averaged = averaged + share @ block.values
-        return averaged.unflatten(2, (-1, query.shape[2])), evidence
+        return averaged.unflatten(2, (-1, query.shape[2]))
 
     def _project_frames(self, context: Tensor, anchors: Tensor) -> Tensor:
         """Return what the last frames contribute to queries and keys, (B, T, V * A * D).

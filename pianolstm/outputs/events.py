@@ -11,17 +11,28 @@ from typing import Any, Protocol
 from pianolstm.files import InputError
 
 
-class _Epoch(Protocol):
-    """The losses of an epoch, in nats per frame, and its speed."""
+class EpochLosses(Protocol):
+    """The losses of an epoch, in nats per frame."""
 
     @property
-    def epoch(self) -> int: ...
+    def epoch(self) -> int:
+        """Number of the epoch, from 1."""
+
     @property
-    def train(self) -> float: ...
+    def train(self) -> float:
+        """NLL of the training split."""
+
     @property
-    def valid(self) -> float: ...
+    def valid(self) -> float:
+        """NLL of the validation split."""
+
+
+class TimedEpoch(EpochLosses, Protocol):
+    """The losses of an epoch, and its speed."""
+
     @property
-    def frames_per_second(self) -> float: ...
+    def frames_per_second(self) -> float:
+        """Frames trained in a second."""
 
 
 def load_summary_writer() -> Any:
@@ -41,7 +52,7 @@ def load_summary_writer() -> Any:
 
 
 @contextmanager
-def epoch_log(folder: Path | None) -> Iterator[Callable[[_Epoch], None]]:
+def epoch_log(folder: Path | None) -> Iterator[Callable[[TimedEpoch], None]]:
     """Yield a function that adds an epoch to an event file.
 
     Args:
@@ -55,7 +66,7 @@ def epoch_log(folder: Path | None) -> Iterator[Callable[[_Epoch], None]]:
         return
     writer = load_summary_writer()(str(folder))
 
-    def add(epoch: _Epoch) -> None:
+    def add(epoch: TimedEpoch) -> None:
         writer.add_scalar("nll/train", epoch.train, epoch.epoch)
         writer.add_scalar("nll/valid", epoch.valid, epoch.epoch)
         writer.add_scalar("frames_per_second", epoch.frames_per_second, epoch.epoch)

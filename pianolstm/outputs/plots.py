@@ -4,7 +4,7 @@ import gc
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pretty_midi
@@ -19,6 +19,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from pianolstm.files import atomic_write
 from pianolstm.metrics.pieces import METRICS
 from pianolstm.metrics.surprise import Surprise
+from pianolstm.outputs.events import EpochLosses
 from pianolstm.parts import complete, generated_notes
 from pianolstm.piece import Metre, Note, Piece
 from pianolstm.rolls import LOWEST_PITCH, PITCHES
@@ -43,22 +44,11 @@ _FULL_SURPRISE = 6.0  # nats of the last colour
 _MIN_DIFFERENCE = 1e-9  # full scale of a plot of differences, at least
 
 
-class _Epoch(Protocol):
-    """The losses of an epoch, in nats per frame."""
-
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def train(self) -> float: ...
-    @property
-    def valid(self) -> float: ...
-
-
 # ---- loss curves ---------------------------------------------------------------------------------
 
 
 def plot_losses(
-    path: Path, history: Sequence[_Epoch], title: str, levels: Sequence[tuple[str, float]]
+    path: Path, history: Sequence[EpochLosses], title: str, levels: Sequence[tuple[str, float]]
 ) -> None:
     """Write a PNG of the training and validation loss by epoch, on a logarithmic scale.
 

@@ -189,7 +189,8 @@ def test_copies_in_split_folders_stay_and_are_reported(tmp_path: Path) -> None:
     write_piece(tmp_path / "test" / "b.mid", 2, transposed=-7)
     splits, remarks = read(tmp_path, 0.5)
     assert [len(splits[split]) for split in SPLITS] == [4, 1, 2]
-    assert any("1 of 2 pieces of test/ are in train/ too" in remark for remark in remarks)
+    (remark,) = (remark for remark in remarks if "pieces of test that are in train too" in remark)
+    assert "transposition: 1 of 2;" in remark
 
 
 # ---- splits by content ---------------------------------------------------------------------------
@@ -211,8 +212,7 @@ def test_fewer_than_three_different_pieces_are_refused(tmp_path: Path, copies: i
     for number in range(copies):
         write_piece(tmp_path / f"a{number}.mid", 0, transposed=number)
         write_piece(tmp_path / f"b{number}.mid", 1, transposed=number)
-    assert "no pieces for" in (message := refusal(tmp_path))
-    assert "2 different pieces" in message
+    assert "2 different pieces; 3 are needed" in refusal(tmp_path)
 
 
 def test_copies_and_transpositions_never_are_in_two_splits(tmp_path: Path) -> None:
@@ -225,7 +225,8 @@ def test_copies_and_transpositions_never_are_in_two_splits(tmp_path: Path) -> No
     found = pieces_of(tmp_path)
     assert sum(map(len, found.values())) == 40  # a melody of two splits would count twice
     assert all(count == 3 for melodies in found.values() for count in melodies.values())
-    assert "80 pieces are copies" in remarks_on(tmp_path)
+    (remark,) = (line for line in remarks_on(tmp_path).splitlines() if "copies among" in line)
+    assert remark.startswith(f"{tmp_path}: copies among 120 pieces") and remark.endswith(": 80")
 
 
 def test_names_and_folders_do_not_decide_a_split(tmp_path: Path) -> None:

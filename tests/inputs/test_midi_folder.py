@@ -128,7 +128,7 @@ def test_a_folder_without_midi_files_is_refused(tmp_path: Path, content: dict[st
 
 def test_a_folder_with_too_few_files_for_three_splits_is_refused(tmp_path: Path) -> None:
     write_notes(tmp_path / "a.mid", 60, 62)
-    assert "no pieces for" in refusal(tmp_path)
+    assert "1 different pieces; 3 are needed" in refusal(tmp_path)
 
 
 # ---- speed ---------------------------------------------------------------------------------------

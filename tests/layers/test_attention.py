@@ -37,21 +37,13 @@ def random_vectors(rows: int, length: int, size: int = HIDDEN_SIZE) -> Tensor:
 
 def attend(layer: HistoryAttention, vectors: Tensor, frames: Tensor, *lengths: int) -> Tensor:
     """Return attention's output, (B, T, H), for pieces read in chunks of these lengths."""
-    return attend_with_evidence(layer, vectors, frames, *lengths)[0]
-
-
-def attend_with_evidence(
-    layer: HistoryAttention, vectors: Tensor, frames: Tensor, *lengths: int
-) -> tuple[Tensor, Tensor]:
-    """Return attention's output, (B, T, H), and its evidence, (B, T, 2 * V * A)."""
     outer = outer_pitches(frames, torch.zeros(len(frames), 2, dtype=torch.int64))
-    outputs, evidences, cache = [], [], None
+    outputs, cache = [], None
     parts = (tensor.split(lengths or frames.shape[1], 1) for tensor in (vectors, frames, outer))
     for chunk in zip(*parts, strict=True):
-        output, evidence, cache = layer(*chunk, cache)
+        output, cache = layer(*chunk, cache)
         outputs.append(output)
-        evidences.append(evidence)
-    return torch.cat(outputs, dim=1), torch.cat(evidences, dim=1)
+    return torch.cat(outputs, dim=1)
 
 
 # ---- what it returns -----------------------------------------------------------------------------
@@ -83,15 +75,13 @@ def test_attention_equals_the_reference_in_any_chunks(
     frames = frames.reshape(2, length, PITCHES)
     frames[0, :2] = frames[1, 6:9] = 0  # silence, at the start and later
     with mock.patch.object(attention, "_BLOCK", block):
-        outputs, evidences = attend_with_evidence(layer, vectors, frames, *lengths)
+        outputs = attend(layer, vectors, frames, *lengths)
     weights = reference.weights_of(layer)
-    rows = zip(outputs, evidences, vectors.numpy(), frames.numpy(), strict=True)
-    for output, evidence, hidden, piece in rows:
+    for output, hidden, piece in zip(outputs, vectors.numpy(), frames.numpy(), strict=True):
         expected = [
             reference.attend(weights, hidden[: t + 1], piece[: t + 1]) for t in range(length)
         ]
-        np.testing.assert_allclose(output, [e[0] for e in expected], rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(evidence, [e[1] for e in expected], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(output, expected, rtol=1e-9, atol=1e-12)
 
 
 @torch.no_grad()
@@ -172,7 +162,7 @@ def test_the_cache_has_the_window_and_at_most_a_block_more(
     parts = [tensor.split(chunk, 1) for tensor in (vectors, frames, outer)]
     cache, done = None, 0
     for inputs in zip(*parts, strict=True):
-        _, _, cache = layer(*inputs, cache)
+        _, cache = layer(*inputs, cache)
         done += inputs[0].shape[1]
         for old, recent in zip(cache.old, cache.recent, strict=True):
             assert min(done - 1, window) <= old.shape[2] + recent.shape[2] < window + 64

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from helpers import roll_from
 from pianolstm.metrics.comparison import compare
 from pianolstm.metrics.pieces import METRICS
+from pianolstm.outputs import report
 from pianolstm.outputs.report import (
     corpus_summary,
     evaluate_samples,
@@ -97,6 +99,7 @@ def test_the_evaluation_is_written_as_markdown_and_a_plot(similar: str, folder: 
     assert len(list(folder.iterdir())) == 2
 
 
+@pytest.mark.usefixtures("_no_plot")
 def test_similar_samples_come_near_the_ceiling_and_others_do_not(
     similar: str, tmp_path: Path
 ) -> None:
@@ -121,11 +124,19 @@ def test_the_table_has_every_metric_with_its_share_of_the_ceiling(similar: str) 
         assert rows[row.name][SHARE] == share
 
 
+@pytest.fixture
+def _no_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the plot empty, which takes a second or two, and which one test looks at."""
+    monkeypatch.setattr(report, "plot_metrics", lambda *_: Figure())
+
+
+@pytest.mark.usefixtures("_no_plot")
 def test_undefined_figures_are_dashes(tmp_path: Path) -> None:
     for cells in rows_of(evaluate([], tmp_path)).values():
         assert (cells[1], cells[OVERLAP], cells[SHARE], cells[7]) == ("- (-)", "-", "-", "-")
 
 
+@pytest.mark.usefixtures("_no_plot")
 def test_silent_stuck_and_copied_samples_are_counted(tmp_path: Path) -> None:
     copied = SPLITS["train"][0]
     stuck, silent = roll_from(*[{60}] * 80), roll_from(*[set()] * 9, {60})
