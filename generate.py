@@ -41,7 +41,7 @@ from pianolstm.layers.heads import MIN_TEMPERATURE, UNIFORMS_PER_FRAME, Sampling
 from pianolstm.layers.key_average import KeyAverage, average_keys
 from pianolstm.metrics.copying import KnownPieces
 from pianolstm.metrics.form import LoopBounds
-from pianolstm.metrics.surprise import nlls_per_frame, surprise
+from pianolstm.metrics.surprise import PieceNLLs, nlls_per_frame, surprise
 from pianolstm.midi import parse_program
 from pianolstm.outputs.audio import find_soundfont
 from pianolstm.outputs.musicxml import can_engrave
@@ -478,10 +478,9 @@ def sampling_params(settings: SampleSettings) -> SamplingParams:
 
 def ending_of(model: Model, settings: SampleSettings) -> Ending:
     """Return how pieces of this model end: as it predicts, and within the bounds of its data."""
-    bounds = model.metadata.get("loop_bounds")
     return Ending(
         greedy=settings.temperature < MIN_TEMPERATURE,
-        bounds=None if bounds is None else LoopBounds(**bounds),
+        bounds=LoopBounds.of_metadata(model.metadata),
     )
 
 
@@ -669,8 +668,9 @@ def measure_surprise(
     existing = sorted(folder.glob(f"{stem.name}[.-]*"))
     if existing and not play.overwrite:
         raise InputError(f"{existing[0]}: exists; give another --output_dir, or --overwrite")
-    corpus = training_corpus(path, model)
-    test = [] if corpus is None else nlls_per_frame(model, corpus.splits["test"])
+    test = PieceNLLs.of_metadata(model.metadata)
+    if test is None and (corpus := training_corpus(path, model)) is not None:
+        test = PieceNLLs.of_pieces(nlls_per_frame(model, corpus.splits["test"]))
     found = surprise(model, context).transpose(-moves.to_model)
     numbers, lines = describe_surprise(found, source.name, frame_beats, dataset, test)
     make_folder(folder)

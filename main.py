@@ -35,6 +35,7 @@ from pianolstm.layers.key_average import KeyAverage, average_keys
 from pianolstm.metrics.baselines import Baselines
 from pianolstm.metrics.copying import KnownPieces
 from pianolstm.metrics.form import loop_bounds
+from pianolstm.metrics.surprise import PieceNLLs, nlls_per_frame
 from pianolstm.outputs.events import epoch_log, load_summary_writer
 from pianolstm.outputs.inspection import inspect_splits, inspection_text
 from pianolstm.outputs.plots import plot_inspection, plot_losses
@@ -365,6 +366,8 @@ def finish_run(
     """Evaluate the best weights, plot the losses, sample, and print where everything is."""
     folder, seed = trainer.folder, settings.run.seed
     model = PianoLSTM.load(trainer.weights_path, trainer.device)
+    test = PieceNLLs.of_pieces(nlls_per_frame(model, datasets["test"].rolls))
+    checkpoint.add_metadata(trainer.weights_path, {"test_nlls": test._asdict()})
     results = compute_results(model, corpus, datasets, baselines, trainer.device)
     results["seconds"] = sum(epoch.seconds for epoch in trainer.history)
     results["epochs"] = len(trainer.history)

@@ -40,6 +40,10 @@ from settings import ADAPTABLE, ModelSettings
 
 OCTAVE = 12  # semitones
 PHASE_PERIODS = (2, 3, 4, 6, 8, 12, 16, 32)  # frames
+STORED = (
+    torch.float32,
+    torch.float16,
+)  # types of numbers in weights files; all are computed in float32
 
 
 class State(NamedTuple):
@@ -132,14 +136,14 @@ class PianoLSTM(nn.Module):
             check_metadata(metadata)
             model.load_state_dict(tensors, assign=True)
             for name, tensor in tensors.items():
-                if tensor.dtype != torch.float32 or not tensor.isfinite().all():
-                    raise ValueError(f"{name} is not made of finite float32 numbers")
+                if tensor.dtype not in STORED or not tensor.isfinite().all():
+                    raise ValueError(f"{name} is not made of finite float32 or float16 numbers")
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"{path}: the settings do not match the weights ({one_line(error)})"
             ) from None
         model.metadata = metadata
-        return model.to(device).eval()
+        return model.float().to(device).eval()
 
     @torch.inference_mode()
     def pitch_probabilities(

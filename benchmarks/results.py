@@ -73,6 +73,11 @@ TABLES = {
             ("one-query-frame", "--query_frames=1"),
             ("one-viewpoint", "--viewpoints=1 --attention_heads=6"),  # as many heads in all
             ("no-relative-pitch", "--no-relative_pitch"),
+            ("no-voice-leading", "--no-voice_leading"),
+            ("no-recurrent-dropout", "--recurrent_dropout=0"),
+            ("no-consistency", "--consistency=0"),
+            ("no-phase", "--no-metric_phase"),
+            ("no-evidence", "--no-attention_evidence"),
             ("no-attention-dropout", "--attention_dropout=0"),
             ("no-upper-lstm", "--upper_layers=0"),
             ("no-transposition", "--transpose_prob=0"),

@@ -81,6 +81,17 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Metadata]:
     return tensors, metadata
 
 
+def add_metadata(path: Path, entries: Metadata) -> None:
+    """Add entries to the metadata of a weights file, or replace them; the tensors stay.
+
+    Raises:
+        InputError: the file can't be read, or is not writable.
+    """
+    tensors, metadata = read_weights(path)
+    del metadata["format"]
+    write_weights(path, tensors, metadata | entries)
+
+
 def check_metadata(metadata: Metadata) -> None:
     """Check that the metadata of weights has what sampling and evaluation need.
 
@@ -97,6 +108,9 @@ def check_metadata(metadata: Metadata) -> None:
         raise ValueError("min_frames is not a number of frames")
     if not isinstance(metadata.get("sustain", False), bool):
         raise ValueError("sustain is neither true nor false")
+    nlls = metadata.get("test_nlls") or {"values": [], "pieces": 0}
+    if not all(isinstance(value, (int, float)) for value in [*nlls["values"], nlls["pieces"]]):
+        raise ValueError("test_nlls are not numbers")
     if not all(isinstance(metadata[name], str) for name in ("dataset", "fingerprint")):
         raise ValueError("dataset and fingerprint are not text")
 

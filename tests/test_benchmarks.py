@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import calibrate, composing, finetune, measured_run, results, speed
+from benchmarks import calibrate, composing, finetune, measured_run, results, ship, speed
 from benchmarks.calibrate import PUBLISHED, RECIPES, Recipe, Result, on_plateau, piece_loss
 from data import RollDataset, collate
 from helpers import SMALL, Splits, roll_from
-from helpers_sampling import sampling_model
+from helpers_sampling import sampling_model, train_small_run
 from helpers_train import CPU, random_rolls
 from main import parse_flags
+from model import PianoLSTM
+from pianolstm.checkpoint import add_metadata, read_weights
 from pianolstm.files import InputError
 from pianolstm.inputs.datasets import NAMED_SETS, Corpus
 from pianolstm.rolls import PITCHES
@@ -333,3 +335,27 @@ def test_melodies_over_the_chords_of_test_pieces_are_measured() -> None:
     tune = roll_from(*[{48, 52, 55, 72 + t % 5} for t in range(12)])
     lines = composing.measure_chords(sampling_model(), [tune], [tune], 1, seed=1)
     assert lines[2].startswith("| test pieces | 0.417 ") and lines[2].endswith("| 1.000 |")
+
+
+def test_shipped_weights_are_half_as_large_and_evaluate_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, shipped = train_small_run(tmp_path) / "model.safetensors", tmp_path / "half.safetensors"
+    kept = read_weights(path)[1]["test_nlls"]
+    add_metadata(path, {"test_nlls": None})
+    monkeypatch.setattr("sys.argv", ["ship.py", str(path.parent), str(shipped)])
+    capsys.readouterr()
+    assert ship.main() == 0
+    assert "validation NLL" in capsys.readouterr().out
+    tensors, metadata = read_weights(shipped)
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+    model = PianoLSTM.load(shipped)
+    assert {weights.dtype for weights in model.parameters()} == {torch.float32}
+    whole = read_weights(path)[0]
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, whole[name], rtol=2**-10, atol=1e-7)
+    for group, expected in zip(metadata["test_nlls"].values(), kept.values(), strict=True):
+        assert group == pytest.approx(expected, abs=0.01)
+    monkeypatch.setattr(ship, "LARGEST_CHANGE", -1.0)
+    shipped.unlink()
+    assert ship.main() == 1 and not shipped.exists()

@@ -3,8 +3,8 @@
 A roll is (T, 88) bool. The reference for samples is a split of real pieces.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -23,9 +23,15 @@ class LoopBounds(NamedTuple):
     loop: int
     hold: int
 
+    @classmethod
+    def of_metadata(cls, metadata: Mapping[str, Any]) -> Self | None:
+        """Return the bounds that weights keep of their training split; None without them."""
+        bounds = metadata.get("loop_bounds")
+        return None if bounds is None else cls(**bounds)
 
-def longest_loop(roll: np.ndarray, max_period: int = MAX_PERIOD) -> int:
-    """Return the length in frames of the longest section that at once repeats itself.
+
+def loop_lengths(roll: np.ndarray, max_period: int = MAX_PERIOD) -> np.ndarray:
+    """Return the length in frames of the longest loop of each period, 1 to `max_period`.
 
     A loop of period p is a run of sounding frames with x_t = x_{t-p}. Its length is that of the
     run: a section played once has length 0, a chord held for n frames n - 1.
@@ -33,13 +39,26 @@ def longest_loop(roll: np.ndarray, max_period: int = MAX_PERIOD) -> int:
     Args:
         roll: (T, 88) bool.
         max_period: longest period in frames.
+
+    Returns:
+        (periods,) int64; as many periods as fit into the roll.
     """
     sounding = np.asarray(roll.any(axis=1))
-    longest = 0
-    for period in range(1, min(max_period, len(roll) - 1) + 1):
-        same = np.equal(roll[period:], roll[:-period]).all(axis=1) & sounding[period:]
-        longest = max(longest, _longest_run(same))
-    return longest
+    lengths = [
+        _longest_run(np.equal(roll[period:], roll[:-period]).all(axis=1) & sounding[period:])
+        for period in range(1, min(max_period, len(roll) - 1) + 1)
+    ]
+    return np.array(lengths, dtype=np.int64)
+
+
+def longest_loop(roll: np.ndarray, max_period: int = MAX_PERIOD) -> int:
+    """Return the length in frames of the longest section that at once repeats itself.
+
+    Args:
+        roll: (T, 88) bool.
+        max_period: longest period in frames.
+    """
+    return int(loop_lengths(roll, max_period).max(initial=0))
 
 
 def loop_share(roll: np.ndarray) -> float:
@@ -49,7 +68,15 @@ def loop_share(roll: np.ndarray) -> float:
 
 def longest_held_pitch(roll: np.ndarray) -> float:
     """Return the largest number of consecutive frames in which one pitch sounds; 0 for silence."""
-    return float(max((_longest_run(column) for column in roll.T[roll.any(axis=0)]), default=0))
+    return float(hold_lengths(roll).max(initial=0))
+
+
+def hold_lengths(roll: np.ndarray) -> np.ndarray:
+    """Return the largest number of consecutive frames in which each pitch sounds, (88,) int64."""
+    lengths = np.zeros(roll.shape[1], dtype=np.int64)
+    for column in np.flatnonzero(roll.any(axis=0)):
+        lengths[column] = _longest_run(roll[:, column])
+    return lengths
 
 
 def loop_bounds(rolls: Sequence[np.ndarray], share: float = 0.001) -> LoopBounds:
@@ -62,7 +89,9 @@ def loop_bounds(rolls: Sequence[np.ndarray], share: float = 0.001) -> LoopBounds
     some = [rolls[i] for i in range(0, len(rolls), max(1, len(rolls) // _BOUND_PIECES))]
     loops = [longest_loop(roll) for roll in some]
     holds = [longest_held_pitch(roll) for roll in some]
-    return LoopBounds(*(int(np.ceil(np.quantile(v, 1 - share))) for v in (loops, holds)))
+    # "higher": of fewer than a thousand pieces, none exceeds a bound that one in a thousand may.
+    bounds = (np.quantile(v, 1 - share, method="higher") for v in (loops, holds))
+    return LoopBounds(*map(int, bounds))
 
 
 def ends_on_tonic(roll: np.ndarray) -> float:

@@ -8,8 +8,8 @@ Source: information content as a measure of musical expectation, Pearce and Wigg
 ("Expectation in melody: the influence of context and learning", Music Perception 23).
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from pianolstm.tonality import transpose
 
 _CHUNK = 128  # frames read at once, which bounds memory
 _BATCH = 32  # pieces read side by side
+_QUANTILES = 101  # percentiles 0 to 100
 
 
 class Surprise(NamedTuple):
@@ -105,6 +106,32 @@ def nlls_per_frame(model: FrameModel, rolls: Sequence[np.ndarray]) -> list[float
             if lengths[index] > 1:
                 means[index] = float(totals[row] / (lengths[index] - 1))
     return means
+
+
+class PieceNLLs(NamedTuple):
+    """The nats per frame of the pieces of a test split, short enough to be kept in weights."""
+
+    values: tuple[float, ...]  # ascending; of more than 101 pieces, their percentiles 0 to 100
+    pieces: int  # of the split, without those of a single frame
+
+    @classmethod
+    def of_pieces(cls, nlls: Sequence[float]) -> Self:
+        """Return the values of all pieces of the split; NaN, that of a single frame, not counted.
+
+        Args:
+            nlls: what `nlls_per_frame` returned.
+        """
+        known = np.sort([nll for nll in nlls if not np.isnan(nll)])
+        values = known
+        if len(known) > _QUANTILES:
+            values = np.quantile(known, np.linspace(0, 1, _QUANTILES))
+        return cls(tuple(round(float(value), 4) for value in values), len(known))
+
+    @classmethod
+    def of_metadata(cls, metadata: Mapping[str, Any]) -> Self | None:
+        """Return the values that weights keep; None if they keep none."""
+        kept = metadata.get("test_nlls")
+        return None if kept is None else cls(tuple(kept["values"]), kept["pieces"])
 
 
 def frame_rows(found: Surprise, frame_beats: float) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 from pianolstm.files import atomic_write
 from pianolstm.metrics.copying import COPY_WINDOW, copied_share, window_hashes
 from pianolstm.metrics.diagnostics import diagnose
+from pianolstm.metrics.form import loop_bounds
 from pianolstm.metrics.pieces import METRICS
 from pianolstm.outputs.plots import plot_metrics
 from pianolstm.rolls import PackedRolls, Splits
@@ -113,7 +114,7 @@ def evaluate_samples(
     generator = np.random.default_rng(seed)
     floor = compare([generator.permutation(piece) for piece in test], test, frame_beats)
     title = f"{len(sampled)} samples compared with the test split of {name}"
-    problems = _count_problems(sampled, train, splits["valid"])
+    problems = _count_problems(sampled, train, splits["valid"], frame_beats)
     text = "\n".join([f"# {title}\n", _table(comparisons, ceiling, floor), *problems]) + "\n"
     with atomic_write(folder / "metrics.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -150,12 +151,17 @@ def _table(
 
 
 def _count_problems(
-    sampled: Sequence[np.ndarray], train: Sequence[np.ndarray], valid: Sequence[np.ndarray]
+    sampled: Sequence[np.ndarray],
+    train: Sequence[np.ndarray],
+    valid: Sequence[np.ndarray],
+    frame_beats: float,
 ) -> list[str]:
     """Return lines on silent and stuck samples, and on copied windows of samples and valid."""
     known = window_hashes(train)
     copied, usual = copied_share(sampled, known), copied_share(valid, known)
-    kinds = [line.split(":")[0] for roll in sampled for line in diagnose(roll).warnings()]
+    bounds = loop_bounds(train)
+    every = [diagnose(roll, frame_beats=frame_beats, bounds=bounds) for roll in sampled]
+    kinds = [line.split(":")[0] for diagnostics in every for line in diagnostics.warnings()]
     return [
         f"silent {kinds.count('silent')}, stuck {kinds.count('stuck')} of {len(sampled)} samples",
         f"{COPY_WINDOW}-frame windows that are in the training set: {copied:.2%} of the samples',"

@@ -22,6 +22,7 @@ import numpy as np
 from pianolstm.files import InputError, atomic_write, read_json, write_json
 from pianolstm.metrics.copying import KnownPieces
 from pianolstm.metrics.diagnostics import Diagnostics, diagnose
+from pianolstm.metrics.form import LoopBounds
 from pianolstm.midi import parse_program, piece_to_midi, roll_to_notes
 from pianolstm.outputs.audio import write_wav
 from pianolstm.outputs.musicxml import (
@@ -109,9 +110,12 @@ def write_samples(pieces: Sequence[Piece], folder: Path, origin: Origin) -> list
     """
     all_diagnostics = []
     sha256 = _sha256(origin.weights)
+    bounds = LoopBounds.of_metadata(origin.metadata)
     for index, piece in enumerate(map(complete, pieces), start=1):
         stem = origin.stem(folder, index)
-        diagnostics = diagnose(whole_roll(piece), origin.known)
+        diagnostics = diagnose(
+            whole_roll(piece), origin.known, frame_beats=piece.frame_beats, bounds=bounds
+        )
         formats = _write_formats(stem, piece, index, origin)
         notes = roll_to_notes(piece.roll)
         metre, key = piece.metre or Metre(), piece.key

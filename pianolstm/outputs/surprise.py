@@ -9,7 +9,13 @@ import numpy as np
 import pretty_midi
 
 from pianolstm.files import atomic_write, write_csv, write_json
-from pianolstm.metrics.surprise import Surprise, frame_rows, less_predictable_than, note_rows
+from pianolstm.metrics.surprise import (
+    PieceNLLs,
+    Surprise,
+    frame_rows,
+    less_predictable_than,
+    note_rows,
+)
 from pianolstm.outputs.plots import plot_surprise
 from pianolstm.parts import complete
 from pianolstm.piece import Metre, Piece
@@ -19,7 +25,7 @@ _SHOWN = 3  # most surprising notes that the text names
 
 
 def describe_surprise(
-    found: Surprise, name: str, frame_beats: float, dataset: str, test: Sequence[float]
+    found: Surprise, name: str, frame_beats: float, dataset: str, test: PieceNLLs | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the numbers of a piece, and the same in words.
 
@@ -28,9 +34,9 @@ def describe_surprise(
         name: name of its file.
         frame_beats: length of a frame in beats.
         dataset: name of the model's data.
-        test: nats per frame of the test pieces; empty if they are not available.
+        test: nats per frame of the test pieces; None if they are not known.
     """
-    share = less_predictable_than(found.per_frame, test)
+    share = np.nan if test is None else less_predictable_than(found.per_frame, test.values)
     numbers = {
         "file": name,
         "frames": len(found.roll),
@@ -42,15 +48,17 @@ def describe_surprise(
         f"{name}: {found.total:.1f} nats in {len(found.roll)} frames, {found.per_frame:.3f} a frame"
         " without the first"
     ]
-    if math.isnan(share):
+    if test is None:
         lines[0] += (
-            "; to compare it with the test pieces of the model's data, put these into the folder"
-            " that PIANO_DATA_DIR names"
+            "; the weights keep no NLLs of test pieces: to compare it with these, put the model's"
+            " data into the folder that PIANO_DATA_DIR names"
         )
+    elif math.isnan(share):
+        lines[0] += "; a piece or a test split of single frames can't be compared"
     else:
-        low, middle, high = np.nanpercentile(test, (5, 50, 95))
+        low, middle, high = np.percentile(test.values, (5, 50, 95))
         lines[0] += (
-            f"; less predictable than {share:.0%} of the {len(test)} test pieces of {dataset}"
+            f"; less predictable than {share:.0%} of the {test.pieces} test pieces of {dataset}"
             f" (median {middle:.3f}, nine of ten {low:.3f} to {high:.3f})"
         )
     places = np.argsort(-found.notes, axis=None, kind="stable")[:_SHOWN]

@@ -47,6 +47,7 @@ def test_bounds_hold_for_all_but_a_share_of_the_pieces() -> None:
     rolls = [roll_from(*[C] * n) for n in range(1, 101)]
     assert loop_bounds(rolls, share=0) == LoopBounds(loop=99, hold=100)
     assert loop_bounds(rolls, share=0.5) == LoopBounds(loop=50, hold=51)
+    assert loop_bounds(rolls) == LoopBounds(loop=99, hold=100)  # none of 100 pieces exceeds it
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,10 @@ import main
 from data import RollDataset
 from helpers import call, roll_from
 from helpers_sampling import HEADS, sampling_model, train_small_run
+from model import PianoLSTM
+from pianolstm.checkpoint import add_metadata, read_weights
 from pianolstm.metrics.surprise import (
+    PieceNLLs,
     Surprise,
     frame_rows,
     less_predictable_than,
@@ -109,6 +112,18 @@ def test_the_rank_among_other_pieces(value: float, others: list[float], share: f
     assert np.isnan(less_predictable_than(value, []))
 
 
+@pytest.mark.parametrize("count", [3, 101, 250])
+def test_the_values_kept_of_many_pieces_are_their_percentiles(count: int) -> None:
+    nlls = np.random.default_rng(count).permutation(np.linspace(0.5, 3, count)).tolist()
+    kept = PieceNLLs.of_pieces([*nlls, np.nan])  # a piece of one frame
+    assert kept.pieces == count and len(kept.values) == min(count, 101)
+    assert PieceNLLs.of_metadata({"test_nlls": kept._asdict()}) == kept
+    for value in (0.4, 1.0, 2.9, 3.5):
+        exact = less_predictable_than(value, nlls)
+        assert less_predictable_than(value, kept.values) == pytest.approx(exact, abs=0.01)
+    assert PieceNLLs.of_metadata({}) is None
+
+
 # ---- generate.py and main.py ---------------------------------------------------------------------
 
 
@@ -158,13 +173,41 @@ def test_the_evaluation_measures_a_file_too(run: Path, capsys: pytest.CaptureFix
     assert "--surprise: only with --evaluate" in capsys.readouterr().err
 
 
-def test_a_file_is_measured_without_the_training_data(
+def test_the_comparison_needs_no_training_data(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (run / "settings.json").unlink()
     capsys.readouterr()
     assert call(generate, run, "--surprise=my.mid") == 0
-    assert "PIANO_DATA_DIR" in capsys.readouterr().out
+    assert "of the 2 test pieces of small-set" in capsys.readouterr().out
+
+
+def test_weights_without_the_nlls_of_test_pieces_take_them_from_the_data_or_say_so(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run / "model.safetensors"
+    kept = read_weights(path)[1]["test_nlls"]
+    add_metadata(path, {"test_nlls": None})
+    capsys.readouterr()
+    assert call(generate, run, "--surprise=my.mid") == 0
+    assert "of the 2 test pieces of small-set" in capsys.readouterr().out
+    corpus = generate.training_corpus(path, PianoLSTM.load(path))
+    assert corpus is not None
+    nlls = nlls_per_frame(PianoLSTM.load(path), corpus.splits["test"])
+    assert PieceNLLs.of_pieces(nlls)._asdict() | kept == kept
+    (run / "settings.json").unlink()
+    assert call(generate, run, "--surprise=my.mid", "--overwrite") == 0
+    printed = capsys.readouterr().out
+    assert "keep no NLLs of test pieces" in printed and "PIANO_DATA_DIR" in printed
+
+
+def test_a_run_keeps_the_tensors_when_it_adds_the_nlls_of_test_pieces(run: Path) -> None:
+    tensors, metadata = read_weights(run / "model.safetensors")
+    assert metadata["test_nlls"]["pieces"] == 2 and "loop_bounds" in metadata
+    add_metadata(run / "model.safetensors", {"test_nlls": {"values": [1.5], "pieces": 1}})
+    again, changed = read_weights(run / "model.safetensors")
+    assert changed == metadata | {"test_nlls": {"values": [1.5], "pieces": 1}}
+    assert all(torch.equal(again[name], tensor) for name, tensor in tensors.items())
 
 
 def test_a_file_that_can_not_be_read_is_named(

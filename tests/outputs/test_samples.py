@@ -126,7 +126,7 @@ def test_the_record_holds_how_a_sample_was_made_its_diagnostics_and_its_notes(
     piece = Piece(
         roll, 0.5, bpm=90.0, metre=Metre(6, 8, 0.5), key=parse_key("Eb"), remarks=("a remark",)
     )
-    assert write_samples([piece], tmp_path, origin) == [diagnose(roll)]
+    assert write_samples([piece], tmp_path, origin) == [diagnose(roll, frame_beats=0.5)]
     record = json.loads((tmp_path / "sample-7-1.json").read_text())
     sha256 = hashlib.sha256(b"weights").hexdigest()
     assert record["weights"] == {"file": "weights.safetensors", "sha256": sha256}
