@@ -296,17 +296,42 @@ class ChordHead(Head):
         starts[:1] = True
         previous = choice.roll(1).where(~starts, first)
         indices, weights = _gather_indices(pitches, frames.device), self._fused_weights()
+        order = torch.arange(len(frame), device=frames.device)
+        number = order - order.where(starts, 0).cummax(dim=0).values  # (S,) notes chosen so far
         # index_select instead of [frame]: its gradient is summed in a fixed order.
-        projected = functional.linear(hidden, weights.in_proj, weights.in_bias)
-        base, gates = weights.split(projected.index_select(0, frame))  # (S, ...) each
-        above = torch.arange(1, first, device=frames.device) >= previous[:, None]  # (S, P)
-        chosen = frames.index_select(0, frame) * above
-        logits = _choice_logits(weights, indices, base, gates, chosen, previous)
+        base, gates = (
+            part.index_select(0, frame)  # (S, ...)
+            for part in weights.split(functional.linear(hidden, weights.in_proj, weights.in_bias))
+        )
+        units = self._chain_units(choice, previous, number) * gates
+        # In place, because copying `base` takes as long as the product.
+        logits = base.addmm_(units.to(base.dtype), weights.unit_proj.to(base.dtype))
+        logits = _mask_and_add_intervals(logits, indices, previous)
         if self.voice_leading is not None and voices is not None:
-            order = torch.arange(len(frame), device=frames.device)
-            number = order - order.where(starts, 0).cummax(dim=0).values
             logits = logits + self.voice_leading(voices, frame, number, previous)
         return frame, choice, logits
+
+    def _chain_units(self, choice: Tensor, previous: Tensor, number: Tensor) -> Tensor:
+        """Return the units of each choice of whole chains, not gated, (S, L).
+
+        A choice has few notes above it: adding up their weights is faster than a product.
+
+        Args:
+            choice: (S,) int64, the class.
+            previous: (S,) int64, the previous choice; P + 1 for the first of a frame.
+            number: (S,) int64, notes chosen so far: the choices just before in the list.
+        """
+        weights = self.chosen_proj.weight.t().contiguous()  # (2 P, L)
+        pitches = len(weights) // 2
+        starts = number.cumsum(0) - number  # (S,) where the notes of each choice start
+        # A pair is a choice and one of the notes above it, 1 to `number` places before.
+        order = torch.arange(len(choice), device=choice.device)
+        later = order.repeat_interleave(number)  # (pairs,)
+        back = torch.arange(1, len(later) + 1, device=choice.device) - starts.index_select(0, later)
+        note = choice.index_select(0, later - back)
+        interval = (note - previous.index_select(0, later)) % pitches
+        inputs = torch.stack([note - 1, pitches + interval], dim=1).flatten()
+        return functional.embedding_bag(inputs, weights, 2 * starts, mode="sum")
 
     def _prepare(self, hidden: Tensor) -> tuple[Tensor, Voices | None]:
         """Return the LSTM's output alone, (F, H), and what voice leading needs."""
@@ -344,7 +369,10 @@ class ChordHead(Head):
                 chain.scatter_(1, previous, 1.0)
                 temperature = params.chord_temperature
                 previous = previous.squeeze(1)
-                logits = _choice_logits(weights, indices, base, gates, chosen, previous)
+                relative = chosen.gather(1, indices.relative.index_select(0, previous))
+                units = torch.addmm(chosen @ weights.absolute, relative, weights.relative) * gates
+                logits = torch.addmm(base, units, weights.unit_proj)
+                logits = _mask_and_add_intervals(logits, indices, previous)
                 if self.voice_leading is not None and voices is not None:
                     number = torch.full_like(frame, note + 1)
                     logits = logits + self.voice_leading(voices, frame, number, previous)
@@ -417,28 +445,15 @@ def _gather_indices(pitches: int, device: torch.device) -> _GatherIndices:
         return _GatherIndices((classes[:-1] + previous - 1) % pitches, logits)
 
 
-def _choice_logits(
-    weights: _FusedWeights,
-    indices: _GatherIndices,
-    base: Tensor,
-    gates: Tensor,
-    chosen: Tensor,
-    previous: Tensor,
-) -> Tensor:
+def _mask_and_add_intervals(logits: Tensor, indices: _GatherIndices, previous: Tensor) -> Tensor:
     """Return the logits of the next choice, (S, P + 1), -inf for classes that can't follow.
 
     Args:
-        weights: the head's weights.
+        logits: (S, 2 P + 3), of classes and of intervals.
         indices: of the order of choices.
-        base: (S, 2 P + 3), logits from the LSTM's output alone.
-        gates: (S, L).
-        chosen: (S, P) of 0 and 1, the notes chosen so far.
         previous: (S,) int64, the previous choice; P + 1 for the first of a frame.
     """
-    pitches = chosen.shape[1]
-    relative = chosen.gather(1, indices.relative.index_select(0, previous))
-    units = torch.addmm(chosen @ weights.absolute, relative, weights.relative) * gates  # (S, L)
-    logits = torch.addmm(base, units, weights.unit_proj)  # (S, 2 P + 3)
+    pitches = logits.shape[1] // 2 - 1
     by_class, by_interval = logits.split((pitches + 1, pitches + 2), dim=1)
     return by_class + by_interval.gather(1, indices.logits.index_select(0, previous))
 
