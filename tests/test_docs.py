@@ -25,8 +25,8 @@ FLAGS = {
     field.name for group in (*GROUPS.values(), PlaySettings) for field in dataclasses.fields(group)
 } | {"preset", "resume", "evaluate", "inspect", "json", "help"}
 OTHER_PROGRAMS = {  # flags of pipenv, torchrun, tensorboard and the benchmarks
-    "dev", "gap", "jobs", "large", "logdir", "nnodes", "nproc_per_node", "rdzv_backend",
-    "rdzv_endpoint",
+    "dev", "gap", "jobs", "large", "logdir", "nnodes", "nproc_per_node", "only", "rdzv_backend",
+    "rdzv_endpoint", "rounds",
 }  # fmt: skip
 
 # ---- commands ------------------------------------------------------------------------------------
