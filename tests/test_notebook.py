@@ -38,7 +38,7 @@ def run(folder: Path, **boxes: object) -> Any:
         assert count == 1
         notebook.cells[1].source = source
     NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(folder)}}).execute()
-    assert len(nbformat.writes(notebook)) < 3_600_000
+    assert len(nbformat.writes(notebook)) < 3_000_000
     return notebook
 
 
