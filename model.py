@@ -25,6 +25,7 @@ from pianolstm.checkpoint import (
 )
 from pianolstm.files import InputError, one_line
 from pianolstm.layers.attention import HistoryAttention, KVCache
+from pianolstm.layers.copying import Candidates, CopyCache, CopyHead
 from pianolstm.layers.dropout import dropout
 from pianolstm.layers.heads import (
     UNIFORMS_PER_FRAME,
@@ -177,6 +178,7 @@ class AttentiveState(NamedTuple):
     upper: State | None
     outer: Tensor  # (B, 2) int64, the latest highest and lowest pitch; 0 where they are not used
     cache: KVCache | None
+    copies: CopyCache | None
 
     def first_rows(self, rows: int) -> "AttentiveState":
         """Return the state of the first pieces of the batch, detached from the graph."""
@@ -185,6 +187,7 @@ class AttentiveState(NamedTuple):
             self.upper and self.upper.first_rows(rows),
             self.outer[:rows],
             self.cache and self.cache.first_rows(rows),
+            self.copies and self.copies.first_rows(rows),
         )
 
 
@@ -192,7 +195,7 @@ class AttentivePianoLSTM(PianoLSTM):
     """Embedding -> LSTM -> attention over the past -> upper LSTM -> relative pitch -> head.
 
     Each part beyond PianoLSTM is left out where its setting is 0 or False (`attention_window`,
-    `upper_layers`, `relative_pitch`, `voice_leading`, `transpose_prob`).
+    `upper_layers`, `relative_pitch`, `voice_leading`, `copy_candidates`, `transpose_prob`).
 
     Args:
         settings: the sizes.
@@ -237,12 +240,18 @@ class AttentivePianoLSTM(PianoLSTM):
             if settings.relative_pitch
             else None
         )
+        # Independent Bernoulli outputs have neither voices nor candidates.
+        chords = settings.latent_size > 0
+        self._leads_voices = settings.voice_leading and chords
+        count = settings.copy_candidates if chords else 0
+        self.candidates = Candidates(hidden_size, count, pitches) if count else None
         size = hidden_size + (pitches if settings.relative_pitch else 0)
         self.head = make_head(
             size,
             settings.latent_size,
             pitches,
             settings.attention_dropout if self._leads_voices else None,
+            count,
         )
         self.end_head = EndHead(size, pitches)
 
@@ -259,7 +268,8 @@ class AttentivePianoLSTM(PianoLSTM):
         Returns:
             The vector at each frame, (B, T, H), from which the head predicts the next frame and the
             end head whether there is one, P longer with relative pitch and, of the frame itself,
-            with voice leading; and the state after the last frame.
+            with voice leading, and K * P + K + 1 with K candidates; and the state after the last
+            frame.
         """
         if state is None:
             state = self._initial_state(frames)
@@ -277,17 +287,18 @@ class AttentivePianoLSTM(PianoLSTM):
             inputs = torch.cat([vectors, embedded], dim=2)
             output, upper = self.upper_lstm(inputs, state.upper)
             vectors = vectors + self._dropout(output)
+        columns, copies = [vectors], None
         if self.relative_pitch is not None:
-            logits = self.relative_pitch.pitch_logits(vectors, frames, outer)
-            vectors = torch.cat([vectors, logits], dim=2)
+            columns.append(self.relative_pitch.pitch_logits(vectors, frames, outer))
         if self._leads_voices:
-            vectors = torch.cat([vectors, frames], dim=2)
-        return vectors, AttentiveState(State(*lower), upper and State(*upper), outer[:, -1], cache)
-
-    @property
-    def _leads_voices(self) -> bool:
-        # Independent Bernoulli outputs have no voices.
-        return self.settings.voice_leading and self.settings.latent_size > 0
+            columns.append(frames)
+        if self.candidates is not None:
+            proposed, copies = self.candidates(vectors, frames, state.copies)
+            columns.append(proposed)
+        vectors = torch.cat(columns, dim=2) if len(columns) > 1 else vectors
+        return vectors, AttentiveState(
+            State(*lower), upper and State(*upper), outer[:, -1], cache, copies
+        )
 
     def _initial_state(self, frames: Tensor) -> AttentiveState:
         settings = self.settings
@@ -295,6 +306,7 @@ class AttentivePianoLSTM(PianoLSTM):
             self.zero_state(frames, settings.layers),
             self.zero_state(frames, settings.upper_layers) if settings.upper_layers else None,
             torch.zeros(len(frames), 2, dtype=torch.int64, device=frames.device),
+            None,
             None,
         )
 
@@ -331,6 +343,7 @@ def build_model(settings: ModelSettings) -> PianoLSTM:
         or settings.upper_layers
         or settings.relative_pitch
         or settings.voice_leading
+        or settings.copy_candidates
         or settings.transpose_prob
     )
     return AttentivePianoLSTM(settings) if attentive else PianoLSTM(settings)
@@ -366,16 +379,22 @@ def adapt(model: PianoLSTM, settings: ModelSettings) -> PianoLSTM:
 
 
 def make_head(
-    size: int, latent_size: int, pitches: int, voice_leading: float | None = None
+    size: int,
+    latent_size: int,
+    pitches: int,
+    voice_leading: float | None = None,
+    candidates: int = 0,
 ) -> Head:
     """Return the chord head, or independent Bernoulli outputs for `latent_size` 0.
 
     Args:
-        size: of the model's vectors, without the frame that voice leading adds to them.
+        size: of the model's vectors, without what voice leading and candidates add to them.
         latent_size: hidden units of the chord head.
         pitches: P.
         voice_leading: its dropout probability; None = the head has none.
+        candidates: K, of the mixture with copies.
     """
-    if latent_size:
-        return ChordHead(size, latent_size, pitches, voice_leading)
-    return BernoulliHead(size, pitches)
+    if not latent_size:
+        return BernoulliHead(size, pitches)
+    head = ChordHead(size, latent_size, pitches, voice_leading)
+    return CopyHead(head, candidates, pitches) if candidates else head

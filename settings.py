@@ -133,6 +133,13 @@ class ModelSettings(SettingsGroup):
         "let the chord head predict each note also from the note of the same voice in the frame"
         " before",
     )
+    copy_candidates: int = setting(
+        0,
+        "whole frames that are proposed as the next one, because they followed the longest match of"
+        " the latest frames with an earlier passage; 0 = none",
+        at_least=0,
+        at_most=16,
+    )
     transpose_prob: float = setting(
         0.0,
         "probability that a training piece is transposed; the model is given the interval",
@@ -481,6 +488,8 @@ def best_preset(frames: int) -> dict[str, Any]:
         "dropout": round(0.48 + 0.22 * scarcity, 2),
         "recurrent_dropout": 0.3 if small else 0.0,
         "voice_leading": small,
+        # Real pieces repeat whole sections to the frame.
+        "copy_candidates": 2,
         # The benchmark's pieces are in C: without transposition most pitches would be rare.
         "transpose_prob": round(0.53 + 0.47 * scarcity, 2),
         # Twice the computation: against memorising each key by itself.

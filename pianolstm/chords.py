@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pianolstm.conditioning import FrameSampler
 from pianolstm.files import InputError
+from pianolstm.layers.copying import CopyHead
 from pianolstm.layers.heads import (
     MODEL_DISTRIBUTION,
     ChordHead,
@@ -406,7 +407,7 @@ def joint_log_probs(vector: Tensor, head: Head, allowed: _Candidates) -> Tensor:
         frames = frames + accompaniments[rows]
         log_joint[rows, notes] = -head.nll(vector.expand(len(frames), -1), frames)
 
-    if not isinstance(head, ChordHead):
+    if not isinstance(head, (ChordHead, CopyHead)):
         evaluate(torch.arange(PITCHES + 1, device=vector.device))
         return log_joint
     first = torch.softmax(head.first_logits(vector[None])[0], dim=0)  # (P + 1,), p(highest note)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pianolstm.files import InputError
+from pianolstm.layers.copying import CopyHead
 from pianolstm.layers.heads import (
     MODEL_DISTRIBUTION,
     ChordHead,
@@ -284,7 +285,7 @@ def unconditional(head: Head, params: SamplingParams = MODEL_DISTRIBUTION) -> Fr
 
 
 def harmonize(
-    melody: np.ndarray, head: ChordHead, params: SamplingParams = MODEL_DISTRIBUTION
+    melody: np.ndarray, head: ChordHead | CopyHead, params: SamplingParams = MODEL_DISTRIBUTION
 ) -> FrameSampler:
     """Return a function that samples the notes below a given melody.
 
