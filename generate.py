@@ -61,7 +61,7 @@ from pianolstm.tonality import Key, parse_key, transpose
 from settings import DataSettings, MachineSettings, PlaySettings, SampleSettings
 
 NOISE_FRAMES = 16  # frames whose random numbers are drawn at once
-RESAMPLES = 8  # of a frame that would continue a loop for too long, before the piece ends
+RESTARTS = 8  # of a piece that is caught in a loop
 # Candidates for --key are sampled so many at once, so many times. Of the samples of the pretrained
 # Nottingham model, 3 % are in C minor, and 60 % of those after a cadence in it.
 CANDIDATES = 32
@@ -85,7 +85,7 @@ def sample_frames(
     primer: Tensor | None = None,
     ending: Ending | None = None,
     on_frames: Callable[[int], Any] = lambda count: None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Sample frames autoregressively, several pieces side by side.
 
     Args:
@@ -99,7 +99,8 @@ def sample_frames(
         on_frames: called with the number of frames sampled since the last call.
 
     Returns:
-        (B, T, 88) bool without the primer, and the frames of each piece, (B,) int64.
+        (B, T, 88) bool without the primer; the frames of each piece, (B,) int64; and whether it
+        ends because its next frame would exceed the bounds, (B,) bool.
     """
     device, rows = next(model.parameters()).device, len(generators)
     inputs = torch.zeros(rows, 1, PITCHES, device=device)  # a piece starts from silence
@@ -108,6 +109,7 @@ def sample_frames(
     longest, reported = int(frames.max()), 0
     sampled = torch.zeros(rows, longest, PITCHES, dtype=torch.bool, device=device)
     lengths = frames.to(device)
+    caught = torch.zeros(rows, dtype=torch.bool, device=device)
     loops = LoopGuard(rows, ending.bounds, device) if ending and ending.bounds else None
     vectors, state = model(inputs)  # (B, T, H)
     for start in range(0, longest, NOISE_FRAMES):
@@ -123,12 +125,9 @@ def sample_frames(
         for t, uniform in enumerate(uniforms.unbind(1)[: longest - start], start):
             frame = sample_frame(vectors[:, -1], uniform, t)  # (B, P)
             if loops:
-                frame = _leave_loops(
-                    loops, frame, generators, lengths > t, vectors, sample_frame, t
-                )
-                # Where no other frame was sampled either, the piece ends before this one.
-                lengths = lengths.where(~loops.exceeded(frame), lengths.clamp(max=max(t, 1)))
-                loops.add(frame)
+                exceeded = loops.add(frame) & (lengths > t)
+                lengths = lengths.where(~exceeded, lengths.clamp(max=max(t, 1)))
+                caught |= exceeded
             block.append(frame)
             if t < longest - 1:
                 vectors, state = model(frame[:, None], state)
@@ -143,39 +142,7 @@ def sample_frames(
         reported = done
         if not (lengths > stop).any():
             break
-    return sampled.cpu(), lengths.cpu()
-
-
-def _leave_loops(
-    loops: LoopGuard,
-    frame: Tensor,
-    generators: Sequence[torch.Generator],
-    running: Tensor,
-    vectors: Tensor,
-    sample_frame: FrameSampler,
-    t: int,
-) -> Tensor:
-    """Return the frame, sampled again in the rows where it would continue a loop for too long.
-
-    Args:
-        loops: the loops up to the frame before.
-        frame: (B, P), the frame at time t.
-        generators: of the rows.
-        running: (B,) bool, the rows whose piece has not ended.
-        vectors: (B, T, H), the model's vectors.
-        sample_frame: samples one frame.
-        t: time of the frame.
-    """
-    for _ in range(RESAMPLES):
-        rows = (loops.exceeded(frame) & running).nonzero()[:, 0].tolist()
-        if not rows:
-            break
-        uniform = torch.stack(
-            [torch.rand(UNIFORMS_PER_FRAME, generator=generators[row]) for row in rows]
-        )
-        again = sample_frame(vectors[rows, -1], uniform.to(frame.device), t)
-        frame = frame.index_copy(0, torch.tensor(rows, device=frame.device), again)
-    return frame
+    return sampled.cpu(), lengths.cpu(), caught.cpu()
 
 
 def sample_rolls(
@@ -209,20 +176,35 @@ def sample_rolls(
     sample_frame = sample_frame or unconditional(model.head)
     parts: list[list[np.ndarray]] = [[] for _ in generators]
     sources, left = list(generators), torch.full((len(generators),), frames)
-    while len(rows := left.nonzero()[:, 0].tolist()):
+    most = 0 if ending and ending.greedy else RESTARTS
+    restarts = [most] * len(generators)
+    while rows := [row for row, part in enumerate(parts) if left[row] and (medley or not part)]:
+        # The primer comes before first pieces, also where they are sampled again.
+        rows = (firsts := [row for row in rows if not parts[row]]) or rows
         chosen = [sources[row] for row in rows]
         with sampling_threads(len(rows), threads):
-            pieces, lengths = sample_frames(
-                model, left[rows], chosen, sample_frame, primer, ending, on_frames
+            pieces, *others = sample_frames(
+                model,
+                left[rows],
+                chosen,
+                sample_frame,
+                primer if firsts else None,
+                ending,
+                on_frames,
             )
-        for row, piece, length in zip(rows, pieces.numpy(), lengths.tolist(), strict=True):
-            parts[row].append(piece[:length])
+        for row, piece, length, caught in zip(
+            rows, pieces.numpy(), *(part.tolist() for part in others), strict=True
+        ):
             sources[row] = next_generator(sources[row])
-        left[rows] -= lengths
-        if not medley:
-            on_frames(int(left.sum()))
-            break
-        primer = None
+            if caught and restarts[row]:
+                restarts[row] -= 1
+                on_frames(-length)
+                continue
+            parts[row].append(piece[:length])
+            left[row] -= length
+            restarts[row] = most
+    if not medley:
+        on_frames(int(left.sum()))
     return [np.concatenate(pieces) for pieces in parts]
 
 

@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from pianolstm.metrics.form import MAX_PERIOD, LoopBounds
+from pianolstm.layers.copying import encode
+from pianolstm.metrics.form import LoopBounds
 
 
 class Ending(NamedTuple):
@@ -16,38 +18,32 @@ class Ending(NamedTuple):
 
 
 class LoopGuard:
-    """The loops that several pieces are in while they are sampled (`metrics.form.longest_loop`).
+    """The loops that several pieces are in while they are sampled (`metrics.form.loop_lengths`).
 
     Args:
         rows: B, number of pieces.
-        bounds: longest loop and longest held pitch, in frames.
+        bounds: longest loops and longest held pitch, in frames.
         device: of the frames.
     """
 
     def __init__(self, rows: int, bounds: LoopBounds, device: torch.device) -> None:
         """Start before the first frame."""
-        self._bounds = bounds
-        self._past: list[Tensor] = []  # the last frames, (B, P) each, the newest first
-        self._loops = torch.zeros(rows, 0, dtype=torch.int64, device=device)  # by period, from 1
+        by_period = bounds.by_period()
+        self._bounds = torch.tensor(by_period, device=device)
+        self._hold = bounds.hold
+        self._past: Tensor | None = None  # (B, periods, C), codes of frames, the newest first
+        self._loops = torch.zeros(rows, len(by_period), dtype=torch.int64, device=device)
         self._held: Tensor | int = 0  # (B, P), frames for which each pitch has sounded
 
-    def exceeded(self, frame: Tensor) -> Tensor:
-        """Return whether a next frame, (B, P), would exceed a bound, (B,) bool."""
-        loops, held = self._extend(frame)
-        return (loops > self._bounds.loop).any(dim=1) | (held > self._bounds.hold).any(dim=1)
-
-    def add(self, frame: Tensor) -> None:
-        """Add the next frame, (B, P)."""
-        loops, self._held = self._extend(frame)
-        self._past = [frame, *self._past][:MAX_PERIOD]
-        missing = len(self._past) - loops.shape[1]
-        self._loops = torch.cat([loops, loops.new_zeros(len(frame), missing)], dim=1)
-
-    def _extend(self, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the lengths of all loops, (B, periods), and of held pitches, (B, P)."""
-        held = (self._held + 1) * frame.to(torch.int64)
-        if not self._past:
-            return self._loops, held
-        same = (torch.stack(self._past, dim=1) == frame[:, None]).all(dim=2)  # (B, periods)
-        same &= frame.any(dim=1, keepdim=True)
-        return (self._loops + 1) * same, held
+    def add(self, frame: Tensor) -> Tensor:
+        """Add the next frame, (B, P), and return whether it exceeds a bound, (B,) bool."""
+        code = encode(frame[:, None])  # (B, 1, C)
+        self._held = (self._held + 1) * frame.to(torch.int64)
+        periods = self._loops.shape[1]
+        if self._past is None:
+            self._past = code[:, :0]
+        same = (self._past == code).all(dim=2) & frame.any(dim=1, keepdim=True)
+        self._loops = (self._loops + 1) * functional.pad(same, (0, periods - same.shape[1]))
+        self._past = torch.cat([code, self._past], dim=1)[:, :periods]
+        too_long = (self._loops > self._bounds).any(dim=1)
+        return too_long | (self._held > self._hold).any(dim=1)

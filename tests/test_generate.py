@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from pianolstm.layers.heads import (
     Sampler,
     SamplingParams,
 )
-from pianolstm.metrics.form import LoopBounds, longest_held_pitch, longest_loop
+from pianolstm.metrics.form import LoopBounds, longest_held_pitch
 from pianolstm.midi import read_midi, roll_to_midi
 from pianolstm.parts import whole_roll
 from pianolstm.rolls import PITCHES
@@ -244,13 +245,31 @@ def test_a_piece_that_can_not_leave_a_loop_ends_at_the_bound(period: int, expect
     assert [len(roll) for roll in rolls] == [6 if period == 1 else 50] * 2
 
 
-def test_a_frame_that_would_continue_a_loop_is_sampled_again() -> None:
-    model, bounds = ending_model(1e-9), LoopBounds(loop=2, hold=3)
-    model.head.set_unigram(torch.full((PITCHES,), 1e-6).index_fill(0, torch.arange(2), 0.7))
-    rolls = sample_rolls(model, 60, make_generators(1, 8), ending=Ending(bounds=bounds))
-    assert max(longest_loop(roll) for roll in rolls) <= 2
-    assert max(longest_held_pitch(roll) for roll in rolls) <= 3
-    assert np.mean([len(roll) for roll in rolls]) > 5  # far more than without sampling again
+def test_a_piece_caught_in_a_loop_is_given_up_and_another_sampled() -> None:
+    model = ending_model(1e-9)
+    # One pitch or silence, as likely, in each frame.
+    for weights in model.head.parameters():
+        nn.init.zeros_(weights)
+    model.head.set_unigram(torch.full((PITCHES,), 1e-9).index_fill(0, torch.tensor([7]), 0.5))
+    ending = Ending(bounds=LoopBounds(loop=99, hold=2))
+    rolls = sample_rolls(model, 4, make_generators(1, 800), ending=ending)
+    assert {len(roll) for roll in rolls} == {4}
+    assert max(longest_held_pitch(roll) for roll in rolls) == 2
+    # All 13 pieces within the bound are as likely as before: of 16, 3 hold the pitch for longer.
+    counts = Counter(tuple(roll[:, 7].tolist()) for roll in rolls)
+    assert len(counts) == 13 and 35 < min(counts.values()) <= max(counts.values()) < 95
+
+
+def test_a_section_is_not_played_more_often_than_the_bound_of_its_period_allows() -> None:
+    def follow(frames: Tensor) -> Tensor:
+        return nn.functional.one_hot((frames.argmax(dim=1) + 1) % 40, PITCHES).float()
+
+    model: Any = LastFrame(follow)
+    model.end_head = lambda vectors, frames: torch.full((len(frames),), -torch.inf)
+    for sections, frames in (((), 200), ((9, 60, 99), 100), ((9, 99, 30), 110)):
+        ending = Ending(bounds=LoopBounds(9, 99, sections))
+        [roll] = sample_rolls(model, 200, make_generators(1, 1), ending=ending)
+        assert len(roll) == frames
 
 
 # ---- what the settings mean ----------------------------------------------------------------------

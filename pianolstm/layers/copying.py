@@ -79,7 +79,7 @@ class Candidates(nn.Module):
             The candidates and the logarithms of the weights, that of the head first:
             (B, T, K * P + K + 1); and the cache with these frames added.
         """
-        codes = _encode(frames)  # (B, T, C)
+        codes = encode(frames)  # (B, T, C)
         if cache is None:
             cache = CopyCache(codes[:, :0], codes.new_zeros(len(codes), 0, dtype=torch.int32))
         before = cache.codes.shape[1]
@@ -213,8 +213,8 @@ class CopyHead(Head):
         return -torch.cat([by_head, by_copies], dim=-1).logsumexp(dim=-1)
 
 
-def _encode(frames: Tensor) -> Tensor:
-    """Return frames, (B, T, P) of 0 and 1, as whole numbers, (B, T, C) int64."""
+def encode(frames: Tensor) -> Tensor:
+    """Return a code of each frame, which no other frame has: (B, T, P) -> (B, T, C) int64."""
     padded = functional.pad(frames.long(), (0, -frames.shape[2] % _BITS))
     place = torch.arange(_BITS, device=frames.device)
     return (padded.unflatten(2, (-1, _BITS)) << place).sum(dim=3)

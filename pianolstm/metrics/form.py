@@ -12,22 +12,38 @@ from pianolstm.rolls import LOWEST_PITCH
 from pianolstm.tonality import estimate_key
 
 MAX_PERIOD = 16  # frames; what returns later than that is form, not a loop
+SECTION_PERIODS = (32, 64, 128)  # frames; each bounds a group of periods, from the one before on
 SECTION_LAGS = (16, 32, 64, 128)  # frames
 _BEAT_PERIODS = (4, 6)  # frames between changes of chord, in simple and in compound metres
 _BOUND_PIECES = 2000  # pieces of a training split that the bounds are computed from
 
 
 class LoopBounds(NamedTuple):
-    """The longest loop and the longest held pitch of real pieces, in frames."""
+    """The longest loop and the longest held pitch of real pieces, in frames.
+
+    `sections` are the longest loops of longer periods, up to each of `SECTION_PERIODS`: how long a
+    piece plays the same section again and again. Weights of before 2027 have none.
+    """
 
     loop: int
     hold: int
+    sections: tuple[int, ...] = ()
 
     @classmethod
     def of_metadata(cls, metadata: Mapping[str, Any]) -> Self | None:
         """Return the bounds that weights keep of their training split; None without them."""
         bounds = metadata.get("loop_bounds")
-        return None if bounds is None else cls(**bounds)
+        if bounds is None:
+            return None
+        return cls(bounds["loop"], bounds["hold"], tuple(bounds.get("sections", ())))
+
+    def by_period(self) -> list[int]:
+        """Return the bound of each period from 1 on."""
+        bounds, period = [self.loop] * MAX_PERIOD, MAX_PERIOD
+        for last, bound in zip(SECTION_PERIODS, self.sections, strict=False):
+            bounds += [bound] * (last - period)
+            period = last
+        return bounds
 
 
 def loop_lengths(roll: np.ndarray, max_period: int = MAX_PERIOD) -> np.ndarray:
@@ -44,8 +60,11 @@ def loop_lengths(roll: np.ndarray, max_period: int = MAX_PERIOD) -> np.ndarray:
         (periods,) int64; as many periods as fit into the roll.
     """
     sounding = np.asarray(roll.any(axis=1))
+    packed = np.packbits(roll, axis=1)
+    # Whole frames as numbers: comparing these is much faster.
+    _, frames = np.unique(packed.view(f"V{packed.shape[1]}")[:, 0], return_inverse=True)
     lengths = [
-        _longest_run(np.equal(roll[period:], roll[:-period]).all(axis=1) & sounding[period:])
+        _longest_run((frames[period:] == frames[:-period]) & sounding[period:])
         for period in range(1, min(max_period, len(roll) - 1) + 1)
     ]
     return np.array(lengths, dtype=np.int64)
@@ -87,11 +106,16 @@ def loop_bounds(rolls: Sequence[np.ndarray], share: float = 0.001) -> LoopBounds
         share: share of the pieces that may exceed a bound.
     """
     some = [rolls[i] for i in range(0, len(rolls), max(1, len(rolls) // _BOUND_PIECES))]
-    loops = [longest_loop(roll) for roll in some]
+    ends = (MAX_PERIOD, *SECTION_PERIODS)
+    loops = np.zeros((len(some), len(ends)), dtype=np.int64)
+    for row, roll in zip(loops, some, strict=True):
+        lengths = loop_lengths(roll, ends[-1])
+        row[:] = [part.max(initial=0) for part in np.split(lengths, ends)[:-1]]
     holds = [longest_held_pitch(roll) for roll in some]
     # "higher": of fewer than a thousand pieces, none exceeds a bound that one in a thousand may.
-    bounds = (np.quantile(v, 1 - share, method="higher") for v in (loops, holds))
-    return LoopBounds(*map(int, bounds))
+    loop, *sections = np.quantile(loops, 1 - share, axis=0, method="higher").tolist()
+    hold = np.quantile(holds, 1 - share, method="higher")
+    return LoopBounds(loop, int(hold), tuple(sections))
 
 
 def ends_on_tonic(roll: np.ndarray) -> float:

@@ -1,5 +1,7 @@
 """Metrics of form, on rolls small enough to count by hand."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -45,9 +47,23 @@ def test_a_repeat_after_more_than_the_longest_period_is_no_loop() -> None:
 
 def test_bounds_hold_for_all_but_a_share_of_the_pieces() -> None:
     rolls = [roll_from(*[C] * n) for n in range(1, 101)]
-    assert loop_bounds(rolls, share=0) == LoopBounds(loop=99, hold=100)
-    assert loop_bounds(rolls, share=0.5) == LoopBounds(loop=50, hold=51)
-    assert loop_bounds(rolls) == LoopBounds(loop=99, hold=100)  # none of 100 pieces exceeds it
+    for share, loop in ((0, 99), (0.5, 50), (0.001, 99)):  # none of 100 pieces exceeds the last
+        bounds = loop_bounds(rolls, share=share)
+        assert bounds[:2] == (loop, loop + 1)
+
+
+def test_bounds_of_longer_periods_are_those_of_their_group() -> None:
+    section = [{40 + i} for i in range(20)]
+    rolls = [roll_from(*section, *section, *section[:9]), roll_from(*section)]
+    bounds = loop_bounds(rolls)
+    assert bounds == LoopBounds(loop=0, hold=1, sections=(29, 9, 0))  # period 20, and period 40
+    by_period = bounds.by_period()
+    assert [by_period[period - 1] for period in (16, 17, 32, 33, 64, 65, 128)] == [
+        *(0, 29, 29, 9, 9, 0, 0)
+    ]
+    assert LoopBounds.of_metadata({"loop_bounds": {"loop": 3, "hold": 4}}) == LoopBounds(3, 4)
+    kept = json.loads(json.dumps({"loop_bounds": bounds._asdict()}))
+    assert LoopBounds.of_metadata(kept) == bounds
 
 
 @pytest.mark.parametrize(
