@@ -74,6 +74,7 @@ TABLES = {
             ("one-viewpoint", "--viewpoints=1 --attention_heads=6"),  # as many heads in all
             ("no-relative-pitch", "--no-relative_pitch"),
             ("no-voice-leading", "--no-voice_leading"),
+            ("no-copies", "--copy_candidates=0"),
             ("no-recurrent-dropout", "--recurrent_dropout=0"),
             ("no-consistency", "--consistency=0"),
             ("no-attention-dropout", "--attention_dropout=0"),

@@ -296,7 +296,7 @@ def harmonize(
     Args:
         melody: (T, 88) bool; the highest note of each frame is the melody.
         head: the model's head.
-        params: how to sample; `temperature` is not used.
+        params: how to sample; `temperature` is not used, but for the weights of candidates.
     """
     allowed = torch.zeros(len(melody), PITCHES + 1, dtype=torch.bool)  # classes, 0 = stop
     highest = PITCHES + 1

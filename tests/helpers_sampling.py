@@ -8,10 +8,16 @@ import torch
 import main
 from helpers import SMALL, call, write_pieces
 from model import PianoLSTM, build_model
+from pianolstm.layers.copying import CopyHead
 from pianolstm.rolls import PITCHES
 from settings import ModelSettings
 
-HEADS = {"Bernoulli": 0, "chord": 4}  # latent_size by output head
+# Sizes of the models with each output head.
+HEADS: dict[str, dict[str, Any]] = {
+    "Bernoulli": {"latent_size": 0},
+    "chord": {"latent_size": 4},
+    "copies": {"latent_size": 4, "copy_candidates": 2},
+}
 
 
 def sampling_model(
@@ -23,6 +29,8 @@ def sampling_model(
     model = build_model(ModelSettings(**{**small, "latent_size": latent_size, **sizes}))
     for weights in model.parameters():
         weights.data *= 3
+    if isinstance(model.head, CopyHead):  # so that candidates are often sampled
+        model.get_parameter("candidates.from_vector.bias").data.zero_()
     model.head.set_unigram(torch.full((PITCHES,), density))
     set_end_rate(model, 1e-9)
     model.metadata = {"dataset": "nottingham", "fingerprint": "abc", "frame_beats": frame_beats}

@@ -29,22 +29,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "attention, 2 viewpoints": ATTENTION | {"viewpoints": 2, "attention_window": 4},
     "attention, 3 viewpoints": ATTENTION | {"viewpoints": 3, "latent_size": 0, "upper_layers": 1},
     "voice leading": {"voice_leading": True},
+    "candidates": {"copy_candidates": 2},
     "all": ATTENTION
     | {
         "layers": 2,
         "upper_layers": 1,
         "relative_pitch": True,
         "voice_leading": True,
+        "copy_candidates": 3,
         "transpose_prob": 0.5,
     },
 }
 ZERO_AT_FIRST = (
     "attention.lag_bias",
     "transposition.weight",
-    "head.voice_leading.proj.weight",
-    "head.voice_leading.proj.bias",
-    "head.voice_leading.voice_bias",
-)
+    "voice_leading.proj.weight",
+    "voice_leading.proj.bias",
+    "voice_leading.voice_bias",
+    "candidates.from_vector.weight",
+    "candidates.from_lengths.weight",
+)  # ends of names
 DROPOUT = {"dropout": 0.3, "embed_dropout": 0.2}
 
 
@@ -56,7 +60,7 @@ def make_model(seed: int = 0, pitches: int = PITCHES, **sizes: Any) -> PianoLSTM
     torch.manual_seed(seed)
     model = kind(settings, pitches)
     for name, weights in model.named_parameters():
-        if name in ZERO_AT_FIRST:
+        if name.endswith(ZERO_AT_FIRST):
             nn.init.normal_(weights, std=0.3)
     return model
 

@@ -19,6 +19,7 @@ LSTMState = list[tuple[Array, Array]]  # hidden and cell of each layer, (H,) eac
 
 OCTAVE = 12  # semitones
 VOICES = 8  # with voice-leading biases of their own
+COPY_WINDOW, LONGEST_MATCH = 1024, 32  # frames
 
 
 def weights_of(module: Any) -> Weights:
@@ -75,7 +76,8 @@ def predict(weights: Weights, frames: Array, shift: int = 0) -> Array:
         e_t += transposition of this piece + intervals of x_t from the outer pitches before
         v_t += attention over x_0..x_t
         v_t += upper_lstm([v_t, e_t], state)
-        v_t  = [v_t, logits indexed by interval from the notes of x_t, x_t for voice leading]
+        v_t  = [v_t, logits indexed by interval from the notes of x_t, x_t for voice leading,
+                candidates for x_{t+1}, logarithms of their weights]
 
     Args:
         weights: of the model.
@@ -96,11 +98,14 @@ def predict(weights: Weights, frames: Array, shift: int = 0) -> Array:
         if upper_lstm := part(weights, "upper_lstm"):
             output, upper = lstm(upper_lstm, np.concatenate([vector, embedded]), upper)
             vector = vector + output
+        columns = [vector]
         if relative := part(weights, "relative_pitch"):
-            vector = np.concatenate([vector, pitch_logits(relative, vector, past)])
-        if "head.voice_leading.voice_bias" in weights:
-            vector = np.concatenate([vector, frames[t]])
-        vectors.append(vector)
+            columns.append(pitch_logits(relative, vector, past))
+        if any(name.endswith("voice_leading.voice_bias") for name in weights):
+            columns.append(frames[t])
+        if candidates := part(weights, "candidates"):
+            columns += propose(candidates, vector, past)
+        vectors.append(np.concatenate(columns))
     return np.array(vectors)
 
 
@@ -270,6 +275,43 @@ def pitch_logits(weights: Weights, vector: Array, past: Array) -> Array:
     return logits
 
 
+def propose(weights: Weights, vector: Array, past: Array) -> tuple[Array, Array]:
+    """Return candidates for the frame after x_t, (K * P,), and log-weights, (K + 1,).
+
+    A match is an earlier x_s that equals x_t; its length is the number of frames up to x_s that
+    equal those up to x_t, at most 32. The first candidate is x_{s+1} after the longest match, the
+    latest of those as long; each further one likewise, of the matches that were followed by none of
+    the candidates before it. One that does not exist is silence of weight 0. The weights are a
+    softmax of 0, for the head, and of
+
+        logit_k = from_vector_k(vector) + sum over candidates j of from_lengths_k[j, length_j]
+
+    Args:
+        weights: of the candidates.
+        vector: (H,).
+        past: (t + 1, P), the frames up to now.
+    """
+    now, pitches = len(past) - 1, past.shape[1]
+    matches = []  # length and s of each
+    for s in range(max(now - COPY_WINDOW, 0), now):
+        length = 0
+        while length <= s and (past[s - length] == past[now - length]).all():
+            length += 1
+        if length:
+            matches.append((min(length, LONGEST_MATCH), s))
+    logits = linear(weights, "from_vector", vector)
+    from_lengths = weights["from_lengths.weight"].reshape(len(logits), len(logits), -1)
+    frames, exists = [], []
+    for k in range(len(logits)):
+        length, s = max(matches, default=(0, -1))
+        frames.append(past[s + 1] if length else np.zeros(pitches))
+        exists.append(length > 0)
+        matches = [match for match in matches if (past[match[1] + 1] != frames[k]).any()]
+        logits = logits + from_lengths[:, k, length]
+    logits = np.array([0.0, *np.where(exists, logits, -np.inf)])
+    return np.concatenate(frames), logits - np.logaddexp.reduce(logits)
+
+
 # ---- output heads --------------------------------------------------------------------------------
 
 # A frame is a sequence of choices, each a softmax over a few classes: its probability is the
@@ -278,11 +320,30 @@ Choice = tuple[Array, int]  # logits of the classes, and the class chosen
 
 
 def nll(head: Weights, vector: Array, frame: Array) -> float:
-    """Return -ln p(frame | vector) in nats: the sum over choices of ln sum exp(logits) - logit."""
+    """Return -ln p(frame | vector) in nats: the sum over choices of ln sum exp(logits) - logit.
+
+    That of a mixture with candidates is -ln (w_0 p(frame | vector) + sum over k of w_k, of the
+    candidates that equal the frame).
+    """
+    if inner := part(head, "head"):
+        vector, candidates, log_weights = split_mixture(inner, vector)
+        logs = [log_weights[0] - nll(inner, vector, frame)]
+        logs += log_weights[1:][(candidates == frame).all(axis=1)].tolist()
+        return -float(np.logaddexp.reduce(logs))
     return sum(
         math.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[chosen]
         for logits, chosen in choices(head, vector, frame)
     )
+
+
+def split_mixture(head: Weights, vector: Array) -> tuple[Array, Array, Array]:
+    """Return the chord head's own vector, the candidates, (K, P), and the log-weights, (K + 1,)."""
+    classes, size = head["base.weight"].shape  # P + 1, H
+    if part(head, "voice_leading"):
+        size += classes - 1
+    count = (len(vector) - size) // classes
+    own, candidates, log_weights = np.split(vector, [size, len(vector) - count - 1])
+    return own, candidates.reshape(count, classes - 1), log_weights
 
 
 def probability(
@@ -390,6 +451,8 @@ def lead(weights: Weights, vector: Array, before: Array, notes: Sequence[int]) -
 def greedy(head: Weights, vector: Array, notes: Sequence[int] = ()) -> Array:
     """Return the frame in which each choice is the most probable one, (P,) of 0 and 1.
 
+    Of a mixture, it is the more probable of that frame and the candidates.
+
     Args:
         head: weights of the head.
         vector: (H,).
@@ -397,6 +460,10 @@ def greedy(head: Weights, vector: Array, notes: Sequence[int] = ()) -> Array:
     """
     if "logits.weight" in head:
         return (linear(head, "logits", vector) > 0).astype(float)
+    if inner := part(head, "head"):
+        own, candidates, log_weights = split_mixture(inner, vector)
+        frames = [greedy(inner, own), *candidates[np.isfinite(log_weights[1:])]]
+        return min(frames, key=lambda frame: nll(head, vector, frame))
     notes = list(notes)
     while choice := int(chord_logits(head, vector, notes).argmax()):
         notes.append(choice - 1)

@@ -17,6 +17,7 @@ from pianolstm.conditioning import (
     parse_notes,
 )
 from pianolstm.files import InputError
+from pianolstm.layers.copying import CopyHead
 from pianolstm.layers.heads import GREEDY, UNIFORMS_PER_FRAME, BernoulliHead, ChordHead, Head
 from pianolstm.piece import notes_to_roll
 from pianolstm.rolls import PITCHES
@@ -86,11 +87,14 @@ def sample_alone(sample_frame: FrameSampler, vectors: torch.Tensor, frames: int)
 
 
 @torch.no_grad()
-def test_the_melody_is_the_highest_note_and_in_rests_all_notes_stay_below_its_last() -> None:
-    head = sampling_model(density=0.3).head
-    assert isinstance(head, ChordHead)
+@pytest.mark.parametrize("kind", ["chord", "copies"])
+def test_the_melody_is_the_highest_note_and_in_rests_all_notes_stay_below_its_last(
+    kind: str,
+) -> None:
+    head = sampling_model(density=0.3, **HEADS[kind]).head
+    assert isinstance(head, (ChordHead, CopyHead))
     melody = roll_from({72}, {60, 64}, set(), {108}, set(), {21}, set())
-    rolls = sample_alone(harmonize(melody, head), random_vectors(40), 7)
+    rolls = sample_alone(harmonize(melody, head), random_vectors(40, head), 7)
     for roll in rolls:
         highest = [max(pitches, default=0) for pitches in steps_of(roll)]
         assert highest[:2] == [72, 64]
@@ -103,8 +107,12 @@ def test_the_melody_is_the_highest_note_and_in_rests_all_notes_stay_below_its_la
 
 
 @torch.no_grad()
-def test_notes_below_a_melody_are_sampled_from_the_exact_conditional_distribution() -> None:
-    head, melody = small_chord_head(), roll_from({24})  # of the six pitches from 21 that sound
+@pytest.mark.parametrize("kind", ["chord", "copies"])
+def test_notes_below_a_melody_are_sampled_from_the_exact_conditional_distribution(
+    kind: str,
+) -> None:
+    head, melody = small_head(kind), roll_from({24})  # of the six pitches from 21 that sound
+    assert isinstance(head, (ChordHead, CopyHead))
     below = torch.tensor(list(itertools.product([0.0, 1.0], repeat=3)))
     frames = torch.zeros(8, PITCHES)
     frames[:, :3], frames[:, 3] = below, 1
@@ -120,8 +128,7 @@ def test_notes_below_a_melody_are_sampled_from_the_exact_conditional_distributio
 def test_the_note_above_a_chord_is_sampled_from_the_exact_conditional_distribution(
     head: str, chord: list[int]
 ) -> None:
-    torch.manual_seed(0)
-    layer = small_chord_head() if head == "chord" else BernoulliHead(5)
+    layer = small_head(head)
     chords = np.zeros((1, PITCHES), dtype=bool)
     chords[0, chord] = True
     lowest = max(chord, default=-1) + 1
@@ -134,7 +141,7 @@ def test_the_note_above_a_chord_is_sampled_from_the_exact_conditional_distributi
 @torch.no_grad()
 def test_given_chords_are_kept_and_get_at_most_one_note_above(chords: list[set[int]]) -> None:
     head, roll = sampling_model(density=0.3).head, roll_from(*chords)
-    for sampled in sample_alone(melody_over(roll, head), random_vectors(3), len(chords)):
+    for sampled in sample_alone(melody_over(roll, head), random_vectors(3, head), len(chords)):
         for pitches, chord in zip(steps_of(sampled), chords, strict=True):
             added = set(pitches) - chord
             assert chord <= set(pitches)
@@ -145,8 +152,9 @@ def test_given_chords_are_kept_and_get_at_most_one_note_above(chords: list[set[i
 @torch.no_grad()
 @pytest.mark.parametrize("head", HEADS)
 def test_the_greedy_note_above_a_chord_does_not_depend_on_chance(head: str) -> None:
-    layer, roll = sampling_model(HEADS[head], density=0.3).head, roll_from({48, 52}, {50}, set())
-    vectors = random_vectors(1).expand(3, -1)
+    layer = sampling_model(density=0.3, **HEADS[head]).head
+    roll = roll_from({48, 52}, {50}, set())
+    vectors = random_vectors(1, layer).expand(3, -1)
     rolls = sample_alone(melody_over(roll, layer, GREEDY), vectors, 3)
     assert (rolls == rolls[0]).all()
 
@@ -154,26 +162,37 @@ def test_the_greedy_note_above_a_chord_does_not_depend_on_chance(head: str) -> N
 # ---- distributions -------------------------------------------------------------------------------
 
 
-def random_vectors(rows: int, size: int = 8) -> torch.Tensor:
-    return torch.randn(rows, size, generator=torch.Generator().manual_seed(3))
+def random_vectors(rows: int, head: Head) -> torch.Tensor:
+    """Return vectors for a head; candidates of a mixture are of the lowest pitches."""
+    if isinstance(head, CopyHead):
+        copies = torch.zeros(rows, 2, PITCHES)
+        copies[:, 0, [0, 3]] = copies[:, 1, [1, 2]] = 1
+        logits = torch.tensor([0.0, 1.0, 0.5]).expand(rows, -1)
+        parts = random_vectors(rows, head.head), copies.flatten(1), logits.log_softmax(dim=1)
+        return torch.cat(parts, dim=1)
+    layer = head.base if isinstance(head, ChordHead) else head.logits
+    size = layer.in_features
+    return torch.randn(rows, int(size), generator=torch.Generator().manual_seed(3))
 
 
-def small_chord_head() -> ChordHead:
-    """Return a chord head of 88 pitches of which only the lowest six ever sound."""
+def small_head(kind: str) -> Head:
+    """Return a head of 88 pitches; of a chord head's only the lowest six ever sound."""
     torch.manual_seed(0)
+    if kind == "Bernoulli":
+        return BernoulliHead(5)
     head = ChordHead(5, 3)
     with torch.no_grad():
         for weights in head.parameters():
             weights.normal_()
         head.base.bias[7:] = -1e4
-    return head
+    return CopyHead(head, 2, PITCHES) if kind == "copies" else head
 
 
 def check_frequencies(
     sample_frame: FrameSampler, head: Head, frames: torch.Tensor, samples: int = 20_000
 ) -> None:
     """Assert that these frames, (F, 88), are sampled as often as the head's NLL says."""
-    vector = random_vectors(1, 5)
+    vector = random_vectors(1, head)
     probabilities = torch.softmax(-head.nll(vector.expand(len(frames), -1), frames), dim=0)
     uniforms = torch.rand(samples, UNIFORMS_PER_FRAME, generator=torch.Generator().manual_seed(4))
     sampled = sample_frame(vector.expand(samples, -1), uniforms, 0)

@@ -52,6 +52,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "head_dim": 4,
         "upper_layers": 1,
         "relative_pitch": True,
+        "copy_candidates": 2,
     },
 }
 
@@ -154,6 +155,16 @@ def test_a_piece_continues_the_primer() -> None:
 
     assert continued(torch.from_numpy(roll_from({21}, {60, 64}))) == [[61, 65], [62, 66], [63, 67]]
     assert continued(None) == continued(torch.zeros(0, PITCHES)) == [[], [], []]
+
+
+def test_candidates_continue_a_repeat_in_the_primer() -> None:
+    model = sampling_model(copy_candidates=1)
+    model.get_parameter("candidates.from_vector.bias").data.fill_(50)
+    motif = [{60, 64}, {62}, set(), {67}, {62}]  # after {62}, what followed depends on the past
+    primer = torch.from_numpy(roll_from(*motif, *motif[:2]))
+    rolls = sampled(model, 13, make_generators(1, 2), primer=primer)
+    expected = [sorted(frame) for frame in [*motif[2:], *motif, *motif]]
+    assert [steps_of(roll.numpy()) for roll in rolls] == [expected, expected]
 
 
 def test_the_whole_primer_has_an_effect_not_only_its_end() -> None:

@@ -29,12 +29,14 @@ ATTENTIVE: dict[str, Any] = {
     "head_dim": 4,
     "upper_layers": 1,
     "relative_pitch": True,
+    "copy_candidates": 2,
 }
 
 
 def random_frames(count: int, seed: int = 1) -> Tensor:
-    uniform = torch.rand(count, PITCHES, generator=torch.Generator().manual_seed(seed))
-    return (uniform < 0.03).float()
+    """Return random frames, (count, 88), whose second half repeats the first."""
+    uniform = torch.rand(count // 2, PITCHES, generator=torch.Generator().manual_seed(seed))
+    return (uniform < 0.03).float().repeat(2, 1)
 
 
 # ---- the weights ---------------------------------------------------------------------------------

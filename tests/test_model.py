@@ -20,9 +20,13 @@ PITCHES = 8
 
 
 def random_pieces(rows: int, length: int, seed: int = 2) -> Tensor:
-    """Return random pieces, (rows, length, 8) float64; two frames of the first are silent."""
+    """Return random pieces, (rows, length, 8) float64, which end with frames of their start.
+
+    Two frames of the first are silent.
+    """
     frames = random_frames(rows * length, PITCHES, seed=seed).view(rows, length, PITCHES)
     frames[0, [0, length // 2]] = 0
+    frames[:, -length // 3 :] = frames[:, : length - (2 * length) // 3]
     return frames
 
 
@@ -159,7 +163,10 @@ def test_the_parts_of_an_attentive_model_add_weights_of_these_names_and_sizes() 
         upper_layers=1,
         relative_pitch=True,
         voice_leading=True,
+        copy_candidates=3,
     )
+    # The chord head is within the mixture with candidates.
+    attentive = {name.replace("head.head.", "head."): shape for name, shape in attentive.items()}
     assert {name: attentive[name] for name in attentive.keys() - shapes(**plain).keys()} == {
         "transposition.weight": (3, 12),
         "attention.query_proj.weight": (24, 5),
@@ -179,6 +186,9 @@ def test_the_parts_of_an_attentive_model_add_weights_of_these_names_and_sizes() 
         "relative_pitch.outer_proj.bias": (20,),
         "relative_pitch.near_proj.weight": (25, 5),
         "relative_pitch.near_proj.bias": (25,),
+        "candidates.from_vector.weight": (3, 5),
+        "candidates.from_vector.bias": (3,),
+        "candidates.from_lengths.weight": (3, 99),
         "head.voice_leading.proj.weight": (54, 15),
         "head.voice_leading.proj.bias": (54,),
         "head.voice_leading.voice_bias": (8, 54),
@@ -193,6 +203,7 @@ def test_the_parts_of_an_attentive_model_add_weights_of_these_names_and_sizes() 
         {"upper_layers": 1},
         {"relative_pitch": True},
         {"voice_leading": True},
+        {"copy_candidates": 1},
         {"transpose_prob": 0.1},
     ],
     ids=str,
@@ -346,9 +357,12 @@ def learn_repeats(**sizes: Any) -> float:
         return float(nll_of_repeats(model, 15, generator))
 
 
-def test_attention_learns_to_copy_a_repeat_which_an_lstm_of_this_size_can_not() -> None:
+def test_attention_and_candidates_learn_to_copy_a_repeat_which_an_lstm_of_this_size_can_not() -> (
+    None
+):
     # The repeats have different lags, so that only what they contain identifies them.
     chance = float(np.log(8))
     assert learn_repeats() > 0.95 * chance
     attentive = {"attention_window": 32, "query_frames": 3, "attention_heads": 2, "head_dim": 8}
     assert learn_repeats(**attentive) < 0.3 * chance
+    assert learn_repeats(copy_candidates=1) < 0.01 * chance

@@ -169,7 +169,12 @@ class CopyHead(Head):
         return torch.logaddexp(by_head, by_copies.log())
 
     def sampler(self, params: SamplingParams = MODEL_DISTRIBUTION) -> Sampler:
-        """Return a function that samples frames; `temperature` is also that of the weights."""
+        """Return a function that samples frames.
+
+        `temperature` is also that of the weights; `top_p` is of the head alone. Greedily, the most
+        probable of the head's frame and the candidates is taken. With `allowed` classes, but for
+        `top_p`, frames are sampled as without them, given that the highest note is allowed.
+        """
         sample_chords = self.head.sampler(params)
         greedy = params.temperature < MIN_TEMPERATURE
 
@@ -183,12 +188,15 @@ class CopyHead(Head):
             if greedy:  # the most probable of these frames
                 rows = hidden.repeat_interleave(frames.shape[1], dim=0)
                 logits = -self.nll(rows, frames.flatten(0, 1)).view(log_weights.shape)
+                # Without a match there is no candidate: silence is no proposal.
+                logits = logits.masked_fill(log_weights.isneginf(), -torch.inf)
             if allowed is not None:
                 logits = logits.clone()
                 logits[:, 1:].masked_fill_(~allowed.gather(1, _highest(copies)), -torch.inf)
-                if not greedy:  # what the head gives to the notes that are allowed
-                    first = self.head.first_logits(vectors).log_softmax(dim=1)
-                    logits[:, 0] += first.masked_fill(~allowed, -torch.inf).logsumexp(dim=1)
+                if not greedy:  # times what the head gives to the notes that are allowed
+                    first = self.head.first_logits(vectors) / params.temperature
+                    inside = first.log_softmax(dim=1).masked_fill(~allowed, -torch.inf)
+                    logits[:, 0] += params.temperature * inside.logsumexp(dim=1)  # divided below
             # The last number is not used by the chain: a frame of all P notes has no choice left.
             chosen = sample_categorical(logits, uniforms[:, -1:], params.temperature, 1.0)
             return frames.gather(1, chosen[:, :, None].expand(-1, -1, self.pitches))[:, 0]

@@ -18,10 +18,12 @@ from torch import Tensor
 
 import reference
 from helpers import random_frames
+from pianolstm.layers.copying import CopyHead
 from pianolstm.layers.heads import GREEDY, BernoulliHead, ChordHead, SamplingParams
 
 HIDDEN_SIZE, LATENT_SIZE = 5, 3
-HEADS = ["Bernoulli", "chord", "voice leading"]
+PLAIN = ["Bernoulli", "chord", "voice leading"]
+HEADS = [*PLAIN, "copies", "copies, voice leading"]
 
 
 def make_head(kind: str, pitches: int, seed: int = 0, scale: float = 1.0) -> Any:
@@ -30,18 +32,31 @@ def make_head(kind: str, pitches: int, seed: int = 0, scale: float = 1.0) -> Any
     head: Any = (
         BernoulliHead(HIDDEN_SIZE, pitches)
         if kind == "Bernoulli"
-        else ChordHead(HIDDEN_SIZE, LATENT_SIZE, pitches)
-        if kind == "chord"
-        # Some of the vector is the frame read last.
-        else ChordHead(HIDDEN_SIZE, LATENT_SIZE, pitches, voice_leading=0.5).eval()
+        # With voice leading, some of the vector is the frame read last.
+        else ChordHead(HIDDEN_SIZE, LATENT_SIZE, pitches, 0.5 if "voice" in kind else None).eval()
     )
+    if "copies" in kind:
+        head = CopyHead(head, 2, pitches).eval()
     for weights in head.double().parameters():
         weights.data = scale * torch.randn(weights.shape, generator=generator, dtype=weights.dtype)
     return head
 
 
 def random_vectors(rows: int, seed: int = 1, head: Any = None) -> Tensor:
-    """Return vectors, (rows, H); for a head with voice leading a frame follows: (rows, H + P)."""
+    """Return vectors, (rows, H); for a head with voice leading a frame follows: (rows, H + P).
+
+    For a mixture, so do two candidates and the log-weights. Every third row has but one candidate,
+    and every third none.
+    """
+    if isinstance(head, CopyHead):
+        own = random_vectors(rows, seed, head.head)
+        generator = torch.Generator().manual_seed(seed + 1)
+        exists = torch.arange(2) < 2 - torch.arange(rows)[:, None] % 3
+        copies = torch.rand(rows, 2, head.pitches, generator=generator) < 0.4
+        logits = torch.randn(rows, 2, generator=generator, dtype=torch.float64)
+        logits = torch.nn.functional.pad(logits.masked_fill(~exists, -torch.inf), (1, 0))
+        copies = (copies & exists[:, :, None]).flatten(1).double()
+        return torch.cat([own, copies, logits.log_softmax(dim=1)], dim=1)
     generator = torch.Generator().manual_seed(seed)
     vectors = torch.randn(rows, HIDDEN_SIZE, generator=generator, dtype=torch.float64)
     if getattr(head, "voice_leading", None) is None:
@@ -125,7 +140,7 @@ def test_the_chord_nll_of_two_pitches_is_that_worked_out_by_hand() -> None:
         assert nll.item() == pytest.approx(-math.log(probability), abs=1e-12)
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", PLAIN)
 def test_a_head_set_to_a_unigram_has_independent_pitches_of_these_probabilities(kind: str) -> None:
     p = [0.5, 0.01, 0.99, 0.3, 1e-6, 0.75]
     head, frames = make_head(kind, 6), every_frame(6)
@@ -182,7 +197,18 @@ def p_value(samples: Tensor, probabilities: np.ndarray) -> float:
 
 
 def expected_probabilities(head: Any, vector: np.ndarray, params: SamplingParams) -> np.ndarray:
-    """Return the probability of sampling each frame, (2^P,), in the order of `every_frame`."""
+    """Return the probability of sampling each frame, (2^P,), in the order of `every_frame`.
+
+    `temperature` is also that of a mixture's weights; `top_p` is of its head alone.
+    """
+    if isinstance(head, CopyHead):
+        inner = reference.weights_of(head.head)
+        own, candidates, log_weights = reference.split_mixture(inner, vector)
+        odds = np.exp(log_weights / params.temperature)
+        mixture = odds[0] * expected_probabilities(head.head, own, params)
+        for copy, weight in zip(candidates, odds[1:], strict=True):
+            mixture += weight * (every_frame(head.pitches).numpy() == copy).all(axis=1)
+        return mixture / odds.sum()
 
     def adjust(logits: np.ndarray, number: int) -> np.ndarray:
         chord = isinstance(head, ChordHead) and number > 0
@@ -227,12 +253,15 @@ def test_the_chi_square_test_above_detects_a_wrong_temperature(kind: str) -> Non
     head = make_head(kind, 4, seed=4, scale=0.6)
     vector = random_vectors(1, 5, head)
     samples = head.sample(vector.expand(20_000, -1), random_uniforms(20_000))
-    wrong = expected_probabilities(head, vector[0].numpy(), SamplingParams(1.2, 1.2))
+    wrong = expected_probabilities(head, vector[0].numpy(), SamplingParams(1.3, 1.3))
     assert p_value(samples, wrong) < 1e-9
 
 
 @pytest.mark.parametrize("temperature", [0, 1e-300, 1e-12, 1e-5])
-@pytest.mark.parametrize(("kind", "pitches"), [("Bernoulli", 6), ("chord", 6), ("chord", 88)])
+@pytest.mark.parametrize(
+    ("kind", "pitches"),
+    [("Bernoulli", 6), ("chord", 6), ("chord", 88), ("copies", 6), ("copies, voice leading", 88)],
+)
 def test_temperature_zero_or_near_zero_takes_the_most_probable_choice(
     kind: str, pitches: int, temperature: float
 ) -> None:
@@ -318,6 +347,7 @@ def test_no_rows_give_no_nlls_and_no_samples(kind: str) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("kind", HEADS)
 def test_the_divergence_of_two_views_is_that_of_their_probabilities(kind: str) -> None:
+    # That of a mixture is its head's.
     head, shift = make_head(kind, 6, scale=0.5), torch.tensor([2, -1, 0])
     frames = torch.zeros(3, 6, dtype=torch.float64)
     frames[0, 1] = frames[1, [2, 4]] = 1  # within the pitches in both views; the last is silent
@@ -327,6 +357,9 @@ def test_the_divergence_of_two_views_is_that_of_their_probabilities(kind: str) -
     for view, view_frames, values in zip(views, (frames, moved), nll, strict=True):
         torch.testing.assert_close(head.nll(view, view_frames), values)
     weights = reference.weights_of(head)
+    if isinstance(head, CopyHead):
+        weights = reference.part(weights, "head")
+        views = views[..., : random_vectors(1, head=head.head).shape[1]]
     for row, semitones in enumerate(shift.tolist()):
         expected = 0.0
         pairs = zip(
@@ -357,15 +390,15 @@ def softmax(logits: list[float], kind: str, semitones: int) -> list[float]:
 
 
 @torch.no_grad()
-def test_the_logits_of_the_first_choice_are_those_of_the_highest_note() -> None:
-    for kind in ("chord", "voice leading"):
-        head, frames = make_head(kind, 6), every_frame(6)
-        highest = torch.where(frames.any(dim=1), 6 - frames.flip(1).argmax(dim=1), 0)
-        for vector in random_vectors(3, head=head):
-            nll = head.nll(vector.expand(len(frames), -1), frames)
-            expected = torch.zeros(7).double().index_add(0, highest, torch.exp(-nll))
-            logits = head.first_logits(vector[None])[0]
-            torch.testing.assert_close(torch.softmax(logits, dim=0), expected)
+@pytest.mark.parametrize("kind", HEADS[1:])
+def test_the_logits_of_the_first_choice_are_those_of_the_highest_note(kind: str) -> None:
+    head, frames = make_head(kind, 6), every_frame(6)
+    highest = torch.where(frames.any(dim=1), 6 - frames.flip(1).argmax(dim=1), 0)
+    for vector in random_vectors(3, head=head):
+        nll = head.nll(vector.expand(len(frames), -1), frames)
+        expected = torch.zeros(7).double().index_add(0, highest, torch.exp(-nll))
+        logits = head.first_logits(vector[None])[0]
+        torch.testing.assert_close(torch.softmax(logits, dim=0), expected)
 
 
 @torch.no_grad()

@@ -15,7 +15,12 @@ from pianolstm.layers.heads import UNIFORMS_PER_FRAME, SamplingParams
 from pianolstm.layers.key_average import KeyAverage, average_keys
 from train import evaluate
 
-KEYED: dict[str, Any] = {"transpose_prob": 0.5, "relative_pitch": True, "upper_layers": 1}
+KEYED: dict[str, Any] = {
+    "transpose_prob": 0.5,
+    "relative_pitch": True,
+    "upper_layers": 1,
+    "copy_candidates": 2,
+}
 PITCHES = 3
 EVERY_FRAME = torch.tensor(list(itertools.product([0.0, 1.0], repeat=PITCHES))).double()
 
