@@ -10,7 +10,12 @@ longest match of the latest frames with an earlier passage, as in prediction by 
 (Cleary and Witten 1984); and, for each further candidate, the longest match that was followed by
 another frame. The weights depend on the lengths of the matches and on the model's vector, and sum
 to 1, so the mixture is exact and normalised, as that of a pointer network (Merity et al. 2016,
-arXiv:1609.07843). Letters are those of model.py and heads.py, and: K candidates, L lags.
+arXiv:1609.07843).
+
+The head and the model learn from every frame as if there were no candidates, and the weights alone
+learn from the mixture. Trained jointly, the head would learn little from frames that are copied,
+and overfit to the others (docs/log.md). Letters are those of model.py and heads.py, and: K
+candidates, L lags.
 """
 
 from typing import NamedTuple
@@ -109,7 +114,7 @@ class Candidates(nn.Module):
     def _log_weights(self, vectors: Tensor, matched: Tensor) -> Tensor:
         """Return the logarithms of the weights, (B, T, K + 1); 0 is the head's logit."""
         one_hot = functional.one_hot(matched, _LONGEST + 1).flatten(2).to(vectors.dtype)
-        logits = self.from_vector(vectors) + self.from_lengths(one_hot)
+        logits = self.from_vector(vectors.detach()) + self.from_lengths(one_hot)
         logits = logits.masked_fill(matched == 0, -torch.inf)
         return functional.pad(logits, (1, 0)).log_softmax(dim=2)
 
@@ -214,11 +219,12 @@ class CopyHead(Head):
         return vectors, copies.unflatten(-1, (self.count, self.pitches)), log_weights
 
     def _mix(self, nll: Tensor, copies: Tensor, log_weights: Tensor, frames: Tensor) -> Tensor:
-        """Return the mixture's NLL, (...), from that of the head."""
+        """Return the mixture's NLL, (...), from that of the head, with the head's own gradient."""
         copied = (copies == frames[..., None, :]).all(dim=-1)  # (..., K)
         by_copies = log_weights[..., 1:].masked_fill(~copied, -torch.inf)
-        by_head = log_weights[..., :1] - nll[..., None]
-        return -torch.cat([by_head, by_copies], dim=-1).logsumexp(dim=-1)
+        by_head = log_weights[..., :1] - nll.detach()[..., None]
+        mixed = -torch.cat([by_head, by_copies], dim=-1).logsumexp(dim=-1)
+        return mixed + (nll - nll.detach())
 
 
 def encode(frames: Tensor) -> Tensor:
