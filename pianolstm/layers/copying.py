@@ -90,11 +90,16 @@ class Candidates(nn.Module):
         before = cache.codes.shape[1]
         known = torch.cat([cache.codes, codes], dim=1)  # (B, S + T, C)
         lags = min(WINDOW, known.shape[1])
-        # No frame has the code -1, so nothing matches before the piece.
-        padded = functional.pad(known, (0, 0, lags, 0), value=-1)[:, before:]
-        windows = padded.unfold(1, lags, 1)  # (B, T + 1, C, L), the oldest first
+        # One number a frame is compared. Two frames share one with a probability of 2^-64, and even
+        # then the candidates would be no worse than others.
+        hashes = _hash(known)
+        padded = functional.pad(hashes, (lags, 0))[:, before:]
+        windows = padded.unfold(1, lags, 1)  # (B, T + 1, L), the oldest first
         earlier, following = windows[:, :-1], windows[:, 1:]  # and what followed
-        same = (earlier == codes[..., None]).all(dim=2)  # (B, T, L)
+        same = earlier == hashes[:, before:, None]  # (B, T, L)
+        # Nothing matches before the piece: the L lags of time t reach back to time t - L.
+        time = torch.arange(before, known.shape[1], device=frames.device)
+        same &= torch.arange(lags, device=frames.device) >= lags - time[:, None]
         lengths = _match_lengths(same, functional.pad(cache.lengths, (lags, 0))[:, -lags:])
         # Of matches as long, the latest one is taken.
         order = torch.arange(1, lags + 1, device=frames.device, dtype=torch.int32)
@@ -102,14 +107,16 @@ class Candidates(nn.Module):
         proposed, found = [], []
         for _ in range(self.count):
             score, index = scores.max(dim=2, keepdim=True)  # (B, T, 1)
-            code = following.gather(3, index[:, :, None].expand(-1, -1, codes.shape[2], -1))
-            scores = scores.masked_fill((following == code).all(dim=2), 0)
-            proposed.append(_decode(code[..., 0], self.pitches) * (score > 0))
+            scores = scores.masked_fill(following == following.gather(2, index), 0)
             found.append(score // (lags + 1))
+            # Index L - 1 is lag 1, which was followed by the frame itself.
+            place = (time[:, None] - lags + 1 + index).clamp(min=0)  # (B, T, 1)
+            code = known.gather(1, place.expand(-1, -1, known.shape[2]))
+            proposed.append(_decode(code, self.pitches) * (score > 0))
         matched = torch.cat(found, dim=2).long()  # (B, T, K), frames
         log_weights = self._log_weights(vectors, matched)
         columns = torch.cat([*(frame.to(log_weights) for frame in proposed), log_weights], dim=2)
-        return columns, CopyCache(known[:, -WINDOW:], lengths[:, -1])
+        return columns, CopyCache(known[:, -WINDOW:], lengths[:, -1].clone())
 
     def _log_weights(self, vectors: Tensor, matched: Tensor) -> Tensor:
         """Return the logarithms of the weights, (B, T, K + 1); 0 is the head's logit."""
@@ -232,6 +239,12 @@ def encode(frames: Tensor) -> Tensor:
     padded = functional.pad(frames.long(), (0, -frames.shape[2] % _BITS))
     place = torch.arange(_BITS, device=frames.device)
     return (padded.unflatten(2, (-1, _BITS)) << place).sum(dim=3)
+
+
+def _hash(codes: Tensor) -> Tensor:
+    """Return one number for each frame's code, (..., C) -> (...) int64, by odd multipliers."""
+    numbers = torch.arange(codes.shape[-1], device=codes.device)
+    return (codes * (0x5851F42D4C957F2D + 2 * numbers * 0x14057B7EF767814F)).sum(dim=-1)
 
 
 def _decode(codes: Tensor, pitches: int) -> Tensor:
