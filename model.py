@@ -25,7 +25,7 @@ from pianolstm.checkpoint import (
 )
 from pianolstm.files import InputError, one_line
 from pianolstm.layers.attention import HistoryAttention, KVCache
-from pianolstm.layers.copying import Candidates, CopyCache, CopyHead
+from pianolstm.layers.copy_mixture import Candidates, CopyCache, CopyHead
 from pianolstm.layers.dropout import dropout
 from pianolstm.layers.heads import (
     UNIFORMS_PER_FRAME,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pianolstm.conditioning import FrameSampler
 from pianolstm.files import InputError
-from pianolstm.layers.copying import CopyHead
+from pianolstm.layers.copy_mixture import CopyHead
 from pianolstm.layers.heads import (
     MODEL_DISTRIBUTION,
     ChordHead,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pianolstm.files import InputError
-from pianolstm.layers.copying import CopyHead
+from pianolstm.layers.copy_mixture import CopyHead
 from pianolstm.layers.heads import (
     MODEL_DISTRIBUTION,
     ChordHead,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pianolstm.layers.copying import encode
+from pianolstm.layers.copy_mixture import encode
 from pianolstm.metrics.form import LoopBounds
 
 

@@ -28,7 +28,7 @@ from pianolstm.ending import Ending
 from pianolstm.files import InputError
 from pianolstm.given import DEFAULT_BPM, Given, describe_lost_onsets
 from pianolstm.inputs.datasets import CHORALES, IN_C, octave_shift
-from pianolstm.layers.copying import CopyHead
+from pianolstm.layers.copy_mixture import CopyHead
 from pianolstm.layers.heads import MODEL_DISTRIBUTION, ChordHead, Head, SamplingParams
 from pianolstm.piece import Metre, Piece, notes_to_roll
 from pianolstm.rolls import PITCHES

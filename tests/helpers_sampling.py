@@ -8,7 +8,7 @@ import torch
 import main
 from helpers import SMALL, call, write_pieces
 from model import PianoLSTM, build_model
-from pianolstm.layers.copying import CopyHead
+from pianolstm.layers.copy_mixture import CopyHead
 from pianolstm.rolls import PITCHES
 from settings import ModelSettings
 

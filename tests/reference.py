@@ -470,3 +470,29 @@ def greedy(head: Weights, vector: Array, notes: Sequence[int] = ()) -> Array:
     frame = np.zeros(len(head["base.weight"]) - 1)
     frame[notes] = 1
     return frame
+
+
+def slope(
+    loss: Callable[[Weights], float], weights: Weights, direction: Weights, step: float
+) -> float:
+    """Return the slope of a loss, of the weights of a model, along a direction in which it learns.
+
+    The weights of candidates learn from the mixture, all others as if there were none.
+    """
+    for_mixture = {n: direction[n] * n.startswith("candidates.") for n in weights}
+    alone, for_alone = (
+        {
+            name.replace("head.head.", "head."): array
+            for name, array in arrays.items()
+            if not name.startswith("candidates.")
+        }
+        for arrays in (weights, direction)
+    )
+    total = 0.0
+    for start, moved in ((weights, for_mixture), (alone, for_alone)):
+        sides = [
+            loss({name: array + sign * moved[name] for name, array in start.items()})
+            for sign in (step, -step)
+        ]
+        total += (sides[0] - sides[1]) / (2 * step)
+    return total

@@ -17,7 +17,7 @@ from pianolstm.conditioning import (
     parse_notes,
 )
 from pianolstm.files import InputError
-from pianolstm.layers.copying import CopyHead
+from pianolstm.layers.copy_mixture import CopyHead
 from pianolstm.layers.heads import GREEDY, UNIFORMS_PER_FRAME, BernoulliHead, ChordHead, Head
 from pianolstm.piece import notes_to_roll
 from pianolstm.rolls import PITCHES

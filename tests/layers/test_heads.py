@@ -18,7 +18,7 @@ from torch import Tensor
 
 import reference
 from helpers import random_frames
-from pianolstm.layers.copying import CopyHead
+from pianolstm.layers.copy_mixture import CopyHead
 from pianolstm.layers.heads import GREEDY, BernoulliHead, ChordHead, SamplingParams
 
 HIDDEN_SIZE, LATENT_SIZE = 5, 3

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from helpers import random_frames
 from helpers_train import make_model
-from pianolstm.layers import copying
-from pianolstm.layers.copying import Candidates, CopyHead
+from pianolstm.layers import copy_mixture
+from pianolstm.layers.copy_mixture import Candidates, CopyHead
 from pianolstm.layers.heads import GREEDY, UNIFORMS_PER_FRAME, ChordHead, SamplingParams
 from pianolstm.layers.key_average import KeyAverage
 
@@ -84,7 +84,9 @@ def search(past: Sequence[Frame], count: int, window: int) -> list[tuple[int, Fr
     return [(length, frame) for frame, length in found.items()][:count]
 
 
-def assert_equals_search(layer: Candidates, frames: Tensor, window: int = copying.WINDOW) -> int:
+def assert_equals_search(
+    layer: Candidates, frames: Tensor, window: int = copy_mixture.WINDOW
+) -> int:
     """Assert that the layer finds what the search does; return the length of the longest match."""
     proposed, log_weights = read(layer, frames)
     vectors, longest = normal(*frames.shape[:2], HIDDEN_SIZE, seed=9), 0
@@ -159,7 +161,7 @@ def test_matches_longer_than_32_frames_count_as_32() -> None:
 def test_matches_are_looked_for_in_the_latest_frames_alone(
     window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "WINDOW", window)
+    monkeypatch.setattr(copy_mixture, "WINDOW", window)
     frames = torch.cat([piece_of([0, 0, 3, 0, 1, 3, 3, 1]), piece_of([3, 2, 3, 2, 0, 1, 1, 3])])
     layer = make_layer()
     assert assert_equals_search(layer, frames, window) >= (5 if window > 4 else 1)
