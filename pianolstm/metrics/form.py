@@ -22,7 +22,7 @@ class LoopBounds(NamedTuple):
     """The longest loop and the longest held pitch of real pieces, in frames.
 
     `sections` are the longest loops of longer periods, up to each of `SECTION_PERIODS`: how long a
-    piece plays the same section again and again. Weights of before 2027 have none.
+    piece plays the same section again and again. Older weights have none.
     """
 
     loop: int
