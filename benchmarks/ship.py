@@ -14,6 +14,7 @@ weights stay as they are.
 import argparse
 import math
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def fit_ends(model: PianoLSTM, train: RollDataset, valid: RollDataset) -> None:
 
     with torch.no_grad():
         best = float(nll(*held_out))
-    kept = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+    kept = deepcopy(head.state_dict())
     optimizer = torch.optim.AdamW(head.parameters(), lr=0.001)
     for _ in range(PASSES):
         for rows in torch.randperm(len(parts[2]), generator=generator).split(FRAMES):
@@ -75,7 +76,7 @@ def fit_ends(model: PianoLSTM, train: RollDataset, valid: RollDataset) -> None:
         with torch.no_grad():
             now = float(nll(*held_out))
         if now < best:
-            best, kept = now, {name: tensor.clone() for name, tensor in head.state_dict().items()}
+            best, kept = now, deepcopy(head.state_dict())
     head.load_state_dict(kept)
 
 
