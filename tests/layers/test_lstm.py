@@ -1,4 +1,4 @@
-"""The LSTM's faster path for single frames gives what PyTorch's LSTM gives."""
+"""The LSTM gives what PyTorch's gives, frame by frame too, and counts in bfloat16."""
 
 import pytest
 import torch
@@ -65,3 +65,48 @@ def test_the_gradient_of_dropped_recurrent_weights_has_their_mask() -> None:
     lstm(torch.randn(2, 3, 5), start)[0].sum().backward()
     gradient = lstm.weight_hh_l0.grad
     assert gradient is not None and 0.4 < float((gradient == 0).double().mean()) < 0.6
+
+
+# ---- bfloat16 ------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_cell_sums_many_small_steps_under_autocast_as_in_float32(layers: int) -> None:
+    lstm = LSTM(1, 4, layers, 0.0)
+    for name, weights in lstm.named_parameters():
+        weights.zero_()
+        if name.startswith("bias_ih"):  # gates: input 1/404, forget 1, cell 1, output 1
+            weights[:4], weights[4:] = -6.0, 20.0
+    frames = torch.zeros(2, 1000, 1)
+    _, (_, exact) = lstm(frames)
+    torch.testing.assert_close(exact, torch.full_like(exact, 2.4726), rtol=0, atol=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, (_, cell) = lstm(frames)
+        state = None
+        for chunk in frames.split(100, dim=1):
+            _, state = lstm(chunk, state)
+    assert output.dtype == torch.bfloat16 and cell.dtype == torch.float32
+    torch.testing.assert_close(cell, exact, rtol=0, atol=1e-3)
+    assert state is not None
+    torch.testing.assert_close(state[1], exact, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("recurrent_dropout", [0.0, 0.5])
+def test_the_gradients_under_autocast_are_those_of_float32_but_for_rounding(
+    recurrent_dropout: float,
+) -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(5, 8, 2, 0.0, recurrent_dropout).train()
+    inputs, state = torch.randn(3, 7, 5), (torch.randn(2, 3, 8), torch.randn(2, 3, 8))
+
+    def gradients(bfloat16: bool) -> list[torch.Tensor]:
+        torch.manual_seed(1)  # of the dropped weights
+        lstm.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, bfloat16):
+            output, (hidden, cell) = lstm(inputs, state)
+        (output.float().square().sum() + hidden.float().sum() + cell.sum()).backward()
+        return [weights.grad.clone() for weights in lstm.parameters() if weights.grad is not None]
+
+    for rounded, exact in zip(gradients(True), gradients(False), strict=True):
+        assert float((rounded - exact).norm() / exact.norm()) < 0.03
