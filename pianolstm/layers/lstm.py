@@ -1,6 +1,7 @@
 """PyTorch's LSTM, faster for a few pieces and more exact in bfloat16 on a CPU."""
 
 from contextlib import nullcontext
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ class LSTM(nn.LSTM):
 
     Autocast would also round the cells to bfloat16, at every frame. They could not count then: a
     sum of steps of 1/400 would stop at 1. So inputs, weights and hidden states are rounded, which
-    is as fast, and the cells stay float32.
+    is as fast, and the cells stay float32. Where oneDNN can't do that, all is in float32.
 
     Args:
         input_size: size of the input vectors.
@@ -78,14 +79,15 @@ class LSTM(nn.LSTM):
         state: tuple[Tensor, Tensor] | None,
         casts: bool,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Do the same with these weights; `casts` = in bfloat16, but for the cells."""
+        """Do the same with these weights; `casts` = in bfloat16, if possible, but for the cells."""
         if state is None:
             zeros = inputs.new_zeros(self.num_layers, len(inputs), self.hidden_size)
             state = zeros, zeros
         hidden, cell = state
         if casts:
-            inputs, hidden = inputs.bfloat16(), hidden.bfloat16()
-            weights, cell = [weight.bfloat16() for weight in weights], cell.float()
+            rounded = torch.bfloat16 if _mixes_formats() else torch.float32
+            inputs, hidden = inputs.to(rounded), hidden.to(rounded)
+            weights, cell = [weight.to(rounded) for weight in weights], cell.float()
         with torch.autocast("cpu", enabled=False) if casts else nullcontext():
             output, hidden, cell = torch.lstm(
                 inputs,
@@ -99,3 +101,20 @@ class LSTM(nn.LSTM):
                 batch_first=True,
             )
         return output, (hidden, cell)
+
+
+@cache
+def _mixes_formats() -> bool:
+    """Return whether torch.lstm takes float32 cells beside bfloat16: only oneDNN's does."""
+    inputs = torch.zeros(
+        1, 2, 1, dtype=torch.bfloat16, requires_grad=True
+    )  # the second frame fails
+    state = inputs[:, :1], inputs[:, :1].float()
+    weights = [inputs[0, :1].expand(4, 1)] * 2
+    try:
+        with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+            output, _, _ = torch.lstm(inputs, state, weights, False, 1, 0.0, True, False, True)
+            output.sum().backward()
+    except RuntimeError:
+        return False
+    return True

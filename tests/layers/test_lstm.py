@@ -1,10 +1,12 @@
 """The LSTM gives what PyTorch's gives, frame by frame too, and counts in bfloat16."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import nn
 
-from pianolstm.layers.lstm import LSTM
+from pianolstm.layers.lstm import LSTM, _mixes_formats
 
 
 @torch.no_grad()
@@ -70,9 +72,26 @@ def test_the_gradient_of_dropped_recurrent_weights_has_their_mask() -> None:
 # ---- bfloat16 ------------------------------------------------------------------------------------
 
 
+# Of PyTorch's own switch for oneDNN.
+without_tf32_warning = pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")
+
+
+@pytest.fixture(params=[True, False], ids=["oneDNN", "no oneDNN"])
+def onednn(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """With oneDNN, if the machine has it, and as on a machine without it."""
+    _mixes_formats.cache_clear()
+    enabled = request.param and torch.backends.mkldnn.is_available()
+    with torch.backends.mkldnn.flags(enabled=enabled):
+        yield enabled
+    _mixes_formats.cache_clear()
+
+
 @torch.no_grad()
+@without_tf32_warning
 @pytest.mark.parametrize("layers", [1, 2])
-def test_a_cell_sums_many_small_steps_under_autocast_as_in_float32(layers: int) -> None:
+def test_a_cell_sums_many_small_steps_under_autocast_as_in_float32(
+    layers: int, onednn: bool
+) -> None:
     lstm = LSTM(1, 4, layers, 0.0)
     for name, weights in lstm.named_parameters():
         weights.zero_()
@@ -86,15 +105,18 @@ def test_a_cell_sums_many_small_steps_under_autocast_as_in_float32(layers: int) 
         state = None
         for chunk in frames.split(100, dim=1):
             _, state = lstm(chunk, state)
-    assert output.dtype == torch.bfloat16 and cell.dtype == torch.float32
+    assert output.dtype == (torch.bfloat16 if _mixes_formats() else torch.float32)
+    assert cell.dtype == torch.float32
+    assert onednn or not _mixes_formats()
     torch.testing.assert_close(cell, exact, rtol=0, atol=1e-3)
     assert state is not None
     torch.testing.assert_close(state[1], exact, rtol=0, atol=1e-3)
 
 
+@without_tf32_warning
 @pytest.mark.parametrize("recurrent_dropout", [0.0, 0.5])
 def test_the_gradients_under_autocast_are_those_of_float32_but_for_rounding(
-    recurrent_dropout: float,
+    recurrent_dropout: float, onednn: bool
 ) -> None:
     torch.manual_seed(0)
     lstm = LSTM(5, 8, 2, 0.0, recurrent_dropout).train()
