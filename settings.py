@@ -492,7 +492,7 @@ def best_preset(frames: int) -> dict[str, Any]:
         "copy_candidates": 2,
         # The benchmark's pieces are in C: without transposition most pitches would be rare.
         "transpose_prob": round(0.53 + 0.47 * scarcity, 2),
-        # Against memorising each key by itself, at twice the computation: it gained 0.06 on JSB
+        # Against memorising each key by itself, at twice the computation: it gained 0.07 on JSB
         # Chorales and nothing on Piano-midi.de, so only below 32,768 frames.
         "consistency": 0.5 if scarcity > 0.75 else 0.0,
         "batch_size": 16,

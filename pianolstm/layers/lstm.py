@@ -106,9 +106,8 @@ class LSTM(nn.LSTM):
 @cache
 def _mixes_formats() -> bool:
     """Return whether torch.lstm takes float32 cells beside bfloat16: only oneDNN's does."""
-    inputs = torch.zeros(
-        1, 2, 1, dtype=torch.bfloat16, requires_grad=True
-    )  # the second frame fails
+    # Two frames, as PyTorch's own LSTM fails at the second.
+    inputs = torch.zeros(1, 2, 1, dtype=torch.bfloat16, requires_grad=True)
     state = inputs[:, :1], inputs[:, :1].float()
     weights = [inputs[0, :1].expand(4, 1)] * 2
     try:
