@@ -64,7 +64,7 @@ from settings import (
     with_preset,
     with_values,
 )
-from train import DivergedError, Epoch, Trainer, count_epochs, evaluate
+from train import DivergedError, Epoch, Trainer, count_epochs, evaluate, fit_ends
 
 # --resume may change the length of training, and where things are; the rest is the run's own.
 RESUMABLE = {"epochs", "patience", "data", "data_dir", "device", "threads", "tensorboard"}
@@ -363,11 +363,14 @@ def _fit(trainer: Trainer, settings: Settings, corpus: Corpus) -> int:
 def finish_run(
     settings: Settings, corpus: Corpus, datasets: Datasets, baselines: Baselines, trainer: Trainer
 ) -> None:
-    """Evaluate the best weights, plot the losses, sample, and print where everything is."""
-    folder, seed = trainer.folder, settings.run.seed
-    model = PianoLSTM.load(trainer.weights_path, trainer.device)
+    """Fit the ends, evaluate the best weights, plot, sample, and print where everything is."""
+    folder, seed, path = trainer.folder, settings.run.seed, trainer.weights_path
+    model = PianoLSTM.load(path, trainer.device)
+    if not model.metadata.get("ends_fitted"):
+        fit_ends(model, datasets["train"], datasets["valid"], trainer.device)
     test = PieceNLLs.of_pieces(nlls_per_frame(model, datasets["test"].rolls))
-    checkpoint.add_metadata(trainer.weights_path, {"test_nlls": test._asdict()})
+    model.metadata |= {"ends_fitted": True, "test_nlls": test._asdict()}
+    model.save(path, model.metadata)
     results = compute_results(model, corpus, datasets, baselines, trainer.device)
     results["seconds"] = sum(epoch.seconds for epoch in trainer.history)
     results["epochs"] = len(trainer.history)
@@ -383,9 +386,7 @@ def finish_run(
         print(remark, file=sys.stderr)
     pieces = sample_plan(model, plan, settings.sample, seed, threads=settings.machine.threads)
     known = KnownPieces(datasets["train"].rolls)
-    origin = Origin(
-        trainer.weights_path, model.metadata, seed, asdict(settings.sample), known=known
-    )
+    origin = Origin(path, model.metadata, seed, asdict(settings.sample), known=known)
     samples = folder / "samples"
     write_samples(pieces, samples, origin)
     page = write_index(

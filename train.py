@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,10 @@ EVAL_CHUNK = 128  # frames, likewise
 EVAL_DRAWS = 20  # samples of each frame for the expected accuracy, which it moves by about 0.05 %
 EVAL_SEED = 0  # of these samples
 REPLOT_SECONDS = 10  # between two plots of the loss; one takes a quarter of a second
+ENDS_PASSES = 14  # of fitting the end head
+ENDS_BATCH = 2048  # frames of a step of it
+ENDS_DROPOUT = 0.2  # of its inputs
+ENDS_FRAMES = 2**18  # most frames that it is fitted to
 NAMED_PIECES = 8  # pieces of a diverged batch that the message names
 
 
@@ -140,6 +145,69 @@ def _end_nll(model: PianoLSTM | KeyAverage, vectors: Tensor, chunk: Chunk) -> Te
     logits = model.end_head(vectors, chunk.inputs)[chunk.read]
     last = chunk.last[chunk.read].to(logits.dtype)
     return functional.binary_cross_entropy_with_logits(logits, last, reduction="sum")
+
+
+# ---- where pieces end ----------------------------------------------------------------------------
+
+
+def fit_ends(
+    model: PianoLSTM, train: RollDataset, valid: RollDataset, device: torch.device
+) -> None:
+    """Fit the end head to the finished model, of which nothing else changes.
+
+    During training it learns beside a model that changes, from vectors with the model's dropout.
+    Here it learns from the vectors as they are when pieces are sampled. Of all passes the one with
+    the lowest validation NLL stays, or the head as it was.
+
+    Args:
+        model: switched to evaluation mode.
+        train: the training split.
+        valid: the validation split. Of both, pieces with `ENDS_FRAMES` frames or so are enough.
+        device: device of the model.
+    """
+    head = model.end_head
+    inputs, held_out = (_end_inputs(model, split, device) for split in (train, valid))
+
+    def nll(vectors: Tensor, frames: Tensor, last: Tensor) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(head(vectors, frames), last)
+
+    with torch.no_grad():
+        best, kept = float(nll(*held_out)), deepcopy(head.state_dict())
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.001)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(ENDS_PASSES):
+        for rows in torch.randperm(len(inputs[0]), generator=generator).split(ENDS_BATCH):
+            vectors, frames, last = (part[rows.to(device)] for part in inputs)
+            keep = torch.rand(vectors.shape, generator=generator).to(device) >= ENDS_DROPOUT
+            optimizer.zero_grad()
+            nll(vectors * keep / (1 - ENDS_DROPOUT), frames, last).backward()
+            optimizer.step()
+        with torch.no_grad():
+            now = float(nll(*held_out))
+        if now < best:
+            best, kept = now, deepcopy(head.state_dict())
+    head.load_state_dict(kept)
+
+
+@torch.no_grad()
+def _end_inputs(
+    model: PianoLSTM, dataset: RollDataset, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what the end head reads, (F, H) and (F, P), and which frames are last, (F,)."""
+    model.eval()
+    parts = []
+    order = np.random.default_rng(0).permutation(len(dataset))
+    order = order[: np.searchsorted(dataset.lengths[order].cumsum(), ENDS_FRAMES) + 1]
+    some = RollDataset([dataset.rolls[index] for index in order])
+    for batch in batches(some, bucket_by_length(some.lengths, EVAL_BATCH, None)):
+        state = None
+        for chunk in chunks(batch, EVAL_CHUNK, device):
+            state = state and state.first_rows(len(chunk.inputs))
+            vectors, state = model(chunk.inputs, state)
+            vectors = vectors[chunk.read][:, : model.end_head.size]
+            parts.append((vectors, chunk.inputs[chunk.read], chunk.last[chunk.read].float()))
+    vectors, frames, last = (torch.cat(part) for part in zip(*parts, strict=True))
+    return vectors, frames, last
 
 
 # ---- schedule ------------------------------------------------------------------------------------

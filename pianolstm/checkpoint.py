@@ -81,17 +81,6 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Metadata]:
     return tensors, metadata
 
 
-def add_metadata(path: Path, entries: Metadata) -> None:
-    """Add entries to the metadata of a weights file, or replace them; the tensors stay.
-
-    Raises:
-        InputError: the file can't be read, or is not writable.
-    """
-    tensors, metadata = read_weights(path)
-    del metadata["format"]
-    write_weights(path, tensors, metadata | entries)
-
-
 def check_metadata(metadata: Metadata) -> None:
     """Check that the metadata of weights has what sampling and evaluation need.
 

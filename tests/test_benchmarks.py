@@ -19,7 +19,7 @@ from helpers_sampling import sampling_model, train_small_run
 from helpers_train import CPU, random_rolls
 from main import parse_flags
 from model import PianoLSTM
-from pianolstm.checkpoint import add_metadata, read_weights
+from pianolstm.checkpoint import read_weights
 from pianolstm.files import InputError
 from pianolstm.inputs.datasets import NAMED_SETS, Corpus
 from pianolstm.rolls import PITCHES
@@ -341,8 +341,6 @@ def test_shipped_weights_are_half_as_large_and_evaluate_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, shipped = train_small_run(tmp_path) / "model.safetensors", tmp_path / "half.safetensors"
-    kept = read_weights(path)[1]["test_nlls"]
-    add_metadata(path, {"test_nlls": None})
     monkeypatch.setattr("sys.argv", ["ship.py", str(path.parent), str(shipped)])
     capsys.readouterr()
     assert ship.main() == 0
@@ -353,25 +351,8 @@ def test_shipped_weights_are_half_as_large_and_evaluate_alike(
     assert {weights.dtype for weights in model.parameters()} == {torch.float32}
     whole = read_weights(path)[0]
     for name, tensor in model.state_dict().items():
-        if not name.startswith("end_head."):
-            torch.testing.assert_close(tensor, whole[name], rtol=2**-10, atol=1e-7)
-    for group, expected in zip(metadata["test_nlls"].values(), kept.values(), strict=True):
-        assert group == pytest.approx(expected, abs=0.01)
+        torch.testing.assert_close(tensor, whole[name], rtol=2**-10, atol=1e-7)
+    assert metadata == read_weights(path)[1]
     monkeypatch.setattr(ship, "LARGEST_CHANGE", -1.0)
     shipped.unlink()
     assert ship.main() == 1 and not shipped.exists()
-
-
-def test_the_end_head_of_shipped_weights_predicts_ends_better_and_frames_as_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ship, "FRAMES", 64)
-    model = PianoLSTM.load(train_small_run(tmp_path) / "model.safetensors")
-    # A piece ends with the one frame that has this pitch.
-    rolls = [roll_from(*[{60 + t % 3} for t in range(n)], {80}) for n in range(4, 12)]
-    valid = RollDataset(rolls[1::2])
-    before = evaluate(model, valid, CPU, accuracy=False)
-    ship.fit_ends(model, RollDataset(rolls[::2] * 300), valid)
-    after = evaluate(model, valid, CPU, accuracy=False)
-    assert after.end_nll_per_piece < 0.7 * before.end_nll_per_piece
-    assert after.nll == before.nll

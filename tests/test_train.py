@@ -1,6 +1,7 @@
 """Evaluation and training equal reference.py; settings have their effect; a seed repeats a run."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ from model import PianoLSTM
 from pianolstm.layers.heads import GREEDY
 from pianolstm.metrics.baselines import Baselines
 from settings import TrainSettings
-from train import Objective, Trainer, count_epochs, evaluate, learning_rate
+from train import Objective, Trainer, count_epochs, evaluate, fit_ends, learning_rate
 
 variants = pytest.mark.parametrize("sizes", VARIANTS.values(), ids=VARIANTS)
 latents = pytest.mark.parametrize("latent_size", LATENT_SIZES.values(), ids=LATENT_SIZES)
@@ -156,6 +157,53 @@ def test_evaluation_changes_neither_weights_nor_random_numbers() -> None:
     assert same(copy_weights(model), before)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(weights.grad is None for weights in model.parameters())
+
+
+# ---- where pieces end ----------------------------------------------------------------------------
+
+
+def test_fitting_the_ends_predicts_them_better_and_frames_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("train.ENDS_BATCH", 64)
+    model = make_model(dropout=0.5)
+    # A piece ends with the one frame that has this pitch.
+    rolls = [roll_from(*[{60 + t % 3} for t in range(n)], {80}) for n in range(4, 12)]
+    train, valid = RollDataset(rolls[::2] * 100), RollDataset(rolls[1::2])
+    before, kept, state = (
+        evaluate(model, valid, CPU, accuracy=False),
+        copy_weights(model),
+        torch.get_rng_state(),
+    )
+    fit_ends(model, train, valid, CPU)
+    after = evaluate(model, valid, CPU, accuracy=False)
+    assert after.end_nll_per_piece < 0.7 * before.end_nll_per_piece
+    assert replace(after, end_nll_per_piece=0.0) == replace(before, end_nll_per_piece=0.0)
+    changed = {
+        name for name, now in copy_weights(model).items() if not torch.equal(now, kept[name])
+    }
+    assert changed == {name for name in kept if name.startswith("end_head.")}
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_ends_that_validation_does_not_confirm_stay_as_they_were() -> None:
+    model = make_model()
+    pieces = random_rolls(30)
+    model.end_head.set_rate(0.99)  # of frames that end a piece, as all do of the validation split
+    before = copy_weights(model)
+    fit_ends(model, RollDataset(pieces), RollDataset([pieces[0][:1]]), CPU)
+    assert same(copy_weights(model), before)
+
+
+def test_ends_are_fitted_to_a_part_of_a_large_training_split(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("train.ENDS_FRAMES", 20)
+    read: list[int] = []
+    model = make_model()
+    model.register_forward_pre_hook(lambda module, inputs: read.append(len(inputs[0])))
+    fit_ends(model, RollDataset(random_rolls(*[6] * 50)), RollDataset(random_rolls(3, 3)), CPU)
+    assert read == [4, 2]  # pieces: of 6 frames up to the first 20, and both of validation
 
 
 # ---- the loss ------------------------------------------------------------------------------------
