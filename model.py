@@ -35,6 +35,7 @@ from pianolstm.layers.heads import (
     Head,
 )
 from pianolstm.layers.lstm import LSTM
+from pianolstm.layers.metrical_position import MetreState, MetricalPosition
 from pianolstm.layers.relative_pitch import RelativePitch, outer_pitches
 from pianolstm.rolls import PITCHES
 from settings import ADAPTABLE, ModelSettings
@@ -177,6 +178,7 @@ class AttentiveState(NamedTuple):
     lower: State
     upper: State | None
     outer: Tensor  # (B, 2) int64, the latest highest and lowest pitch; 0 where they are not used
+    metre: MetreState | None
     cache: KVCache | None
     copies: CopyCache | None
 
@@ -186,6 +188,7 @@ class AttentiveState(NamedTuple):
             self.lower.first_rows(rows),
             self.upper and self.upper.first_rows(rows),
             self.outer[:rows],
+            self.metre and self.metre.first_rows(rows),
             self.cache and self.cache.first_rows(rows),
             self.copies and self.copies.first_rows(rows),
         )
@@ -195,7 +198,8 @@ class AttentivePianoLSTM(PianoLSTM):
     """Embedding -> LSTM -> attention over the past -> upper LSTM -> relative pitch -> head.
 
     Each part beyond PianoLSTM is left out where its setting is 0 or False (`attention_window`,
-    `upper_layers`, `relative_pitch`, `voice_leading`, `copy_candidates`, `transpose_prob`).
+    `upper_layers`, `relative_pitch`, `metrical_position`, `voice_leading`, `copy_candidates`,
+    `transpose_prob`).
 
     Args:
         settings: the sizes.
@@ -214,6 +218,9 @@ class AttentivePianoLSTM(PianoLSTM):
         )
         if self.transposition is not None:
             nn.init.zeros_(self.transposition.weight)
+        self.metrical_position = (
+            MetricalPosition(embed_size) if settings.metrical_position else None
+        )
         dropouts = settings.dropout, settings.recurrent_dropout
         self.lstm = LSTM(embed_size, hidden_size, settings.layers, *dropouts)
         self.attention = (
@@ -274,9 +281,10 @@ class AttentivePianoLSTM(PianoLSTM):
         if state is None:
             state = self._initial_state(frames)
         outer = state.outer[:, None]  # (B, 1, 2)
-        if self.attention is not None or self.relative_pitch is not None:
+        uses_outer = (self.attention, self.relative_pitch, self.metrical_position)
+        if any(part is not None for part in uses_outer):
             outer = outer_pitches(frames, state.outer)  # (B, T, 2)
-        embedded = self._embed(frames, shift, state, outer)  # (B, T, E)
+        embedded, metre = self._embed(frames, shift, state, outer)  # (B, T, E)
         output, lower = self.lstm(embedded, state.lower)
         vectors, cache = self._dropout(output), None  # (B, T, H)
         if self.attention is not None:
@@ -297,7 +305,7 @@ class AttentivePianoLSTM(PianoLSTM):
             columns.append(proposed)
         vectors = torch.cat(columns, dim=2) if len(columns) > 1 else vectors
         return vectors, AttentiveState(
-            State(*lower), upper and State(*upper), outer[:, -1], cache, copies
+            State(*lower), upper and State(*upper), outer[:, -1], metre, cache, copies
         )
 
     def _initial_state(self, frames: Tensor) -> AttentiveState:
@@ -306,6 +314,7 @@ class AttentivePianoLSTM(PianoLSTM):
             self.zero_state(frames, settings.layers),
             self.zero_state(frames, settings.upper_layers) if settings.upper_layers else None,
             torch.zeros(len(frames), 2, dtype=torch.int64, device=frames.device),
+            MetricalPosition.initial_state(frames) if settings.metrical_position else None,
             None,
             None,
         )
@@ -315,14 +324,17 @@ class AttentivePianoLSTM(PianoLSTM):
 
     def _embed(
         self, frames: Tensor, shift: Tensor | None, state: AttentiveState, outer: Tensor
-    ) -> Tensor:
-        """Return the LSTM's input, (B, T, E): pitches, intervals and transposition.
+    ) -> tuple[Tensor, MetreState | None]:
+        """Return the LSTM's input: pitches, intervals, transposition and metrical position.
 
         Args:
             frames: (B, T, P).
             shift: (B,) semitones.
             state: before the first frame.
             outer: (B, T, 2), highest and lowest pitch of each frame.
+
+        Returns:
+            (B, T, E), and the state of the metrical position.
         """
         embedded = self.embedding(frames)
         if self.transposition is not None:
@@ -330,10 +342,15 @@ class AttentivePianoLSTM(PianoLSTM):
             # Music an octave away is in the same key.
             interval = functional.one_hot(shift % OCTAVE, OCTAVE).to(frames.dtype)  # (B, 12)
             embedded = embedded + self.transposition(interval)[:, None]
+        before = torch.cat([state.outer[:, None], outer[:, :-1]], dim=1)  # (B, T, 2)
         if self.relative_pitch is not None:
-            before = torch.cat([state.outer[:, None], outer[:, :-1]], dim=1)
             embedded = embedded + self.relative_pitch.embed(frames, before)
-        return dropout(embedded, self.settings.embed_dropout, self.training)
+        metre = state.metre
+        if self.metrical_position is not None:
+            changes = outer[:, :, 1] != before[:, :, 1]  # of the lowest pitch
+            position, metre = self.metrical_position(changes, metre)
+            embedded = embedded + position
+        return dropout(embedded, self.settings.embed_dropout, self.training), metre
 
 
 def build_model(settings: ModelSettings) -> PianoLSTM:
@@ -342,6 +359,7 @@ def build_model(settings: ModelSettings) -> PianoLSTM:
         settings.attention_window
         or settings.upper_layers
         or settings.relative_pitch
+        or settings.metrical_position
         or settings.voice_leading
         or settings.copy_candidates
         or settings.transpose_prob

@@ -128,6 +128,11 @@ class ModelSettings(SettingsGroup):
         "encode each frame also as intervals from the previous outer pitches, and add logits"
         " indexed by interval",
     )
+    metrical_position: bool = setting(
+        False,
+        "give the LSTM the number of the frame, and the places of the bar where the bass has"
+        " changed so far",
+    )
     voice_leading: bool = setting(
         False,
         "let the chord head predict each note also from the note of the same voice in the frame"
@@ -487,6 +492,8 @@ def best_preset(frames: int) -> dict[str, Any]:
         # On non-recurrent connections only (Zaremba et al. 2014, arXiv:1409.2329).
         "dropout": round(0.48 + 0.22 * scarcity, 2),
         "recurrent_dropout": 0.3 if small else 0.0,
+        # Without it, samples lose count of the bar; small sets are memorised by it.
+        "metrical_position": not small,
         "voice_leading": small,
         # Real pieces repeat whole sections to the frame.
         "copy_candidates": 2,

@@ -28,6 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "attention, 1 viewpoint": ATTENTION | {"viewpoints": 1},
     "attention, 2 viewpoints": ATTENTION | {"viewpoints": 2, "attention_window": 4},
     "attention, 3 viewpoints": ATTENTION | {"viewpoints": 3, "latent_size": 0, "upper_layers": 1},
+    "metrical position": {"metrical_position": True},
     "voice leading": {"voice_leading": True},
     "candidates": {"copy_candidates": 2},
     "all": ATTENTION
@@ -35,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "layers": 2,
         "upper_layers": 1,
         "relative_pitch": True,
+        "metrical_position": True,
         "voice_leading": True,
         "copy_candidates": 3,
         "transpose_prob": 0.5,
@@ -43,6 +45,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 ZERO_AT_FIRST = (
     "attention.lag_bias",
     "transposition.weight",
+    "metrical_position.proj.weight",
     "voice_leading.proj.weight",
     "voice_leading.proj.bias",
     "voice_leading.voice_bias",

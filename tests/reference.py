@@ -20,6 +20,8 @@ LSTMState = list[tuple[Array, Array]]  # hidden and cell of each layer, (H,) eac
 OCTAVE = 12  # semitones
 VOICES = 8  # with voice-leading biases of their own
 COPY_WINDOW, LONGEST_MATCH = 1024, 32  # frames
+WAVE_PERIODS = (2, 4, 8, 16, 32, 64, 128, 3, 6, 12, 24, 48, 96)  # frames
+HISTOGRAM_PERIODS = (9, 12, 16)  # frames
 
 
 def weights_of(module: Any) -> Weights:
@@ -74,6 +76,7 @@ def predict(weights: Weights, frames: Array, shift: int = 0) -> Array:
     AttentivePianoLSTM adds to it, where it has such weights:
 
         e_t += transposition of this piece + intervals of x_t from the outer pitches before
+               + metrical position
         v_t += attention over x_0..x_t
         v_t += upper_lstm([v_t, e_t], state)
         v_t  = [v_t, logits indexed by interval from the notes of x_t, x_t for voice leading,
@@ -115,8 +118,9 @@ def predict(weights: Weights, frames: Array, shift: int = 0) -> Array:
 def embed(weights: Weights, past: Array, shift: int) -> Array:
     """Return the input of the LSTM, e = W x + b, and what an attentive model adds, (E,).
 
-    That is a column of weights for the transposition, of which octaves are alike, and an embedding
-    of the frame's intervals from the highest and the lowest pitch before it.
+    That is a column of weights for the transposition, of which octaves are alike, an embedding of
+    the frame's intervals from the highest and the lowest pitch before it, and one of the metrical
+    position.
 
     Args:
         weights: of the model.
@@ -131,7 +135,31 @@ def embed(weights: Weights, past: Array, shift: int) -> Array:
         highest, lowest = outer_pitches(past[:-1])
         intervals = np.concatenate([relative_to(highest, frame), relative_to(lowest, frame)])
         embedded = embedded + linear(relative, "input_proj", intervals)
+    if "metrical_position.proj.weight" in weights:
+        embedded = embedded + weights["metrical_position.proj.weight"] @ metrical_position(past)
     return embedded
+
+
+def metrical_position(past: Array) -> Array:
+    """Return where in its bars the frame after x_t is, (63,).
+
+    These are sin(2 pi (t + 1) / period) of each period of waves, the cosines, and, for each period
+    of histograms and each place in it, how often the bass changed there: ln((n + 1/2) / (m + 1/2)),
+    n = the changes so far at the times that are a multiple of the period before the next frame,
+    before the frame after it, and so on; m = all changes so far divided by the period.
+
+    Args:
+        past: (t + 1, P), the frames up to now.
+    """
+    bass = [outer_pitches(past[:s])[1] for s in range(len(past) + 1)]  # before frame s
+    changes = [s for s in range(len(past)) if bass[s + 1] != bass[s]]
+    angles = 2 * np.pi * len(past) / np.array(WAVE_PERIODS)
+    logs = []
+    for period in HISTOGRAM_PERIODS:
+        for place in range(period):
+            there = sum((len(past) + place - s) % period == 0 for s in changes)
+            logs.append(math.log((there + 0.5) / (len(changes) / period + 0.5)))
+    return np.array([*np.sin(angles), *np.cos(angles), *logs])
 
 
 def zero_state(weights: Weights, name: str) -> LSTMState:

@@ -160,6 +160,7 @@ def test_the_parts_of_an_attentive_model_add_weights_of_these_names_and_sizes() 
         query_frames=7,
         upper_layers=1,
         relative_pitch=True,
+        metrical_position=True,
         voice_leading=True,
         copy_candidates=3,
     )
@@ -184,6 +185,7 @@ def test_the_parts_of_an_attentive_model_add_weights_of_these_names_and_sizes() 
         "relative_pitch.outer_proj.bias": (20,),
         "relative_pitch.near_proj.weight": (25, 5),
         "relative_pitch.near_proj.bias": (25,),
+        "metrical_position.proj.weight": (3, 63),
         "candidates.from_vector.weight": (3, 5),
         "candidates.from_vector.bias": (3,),
         "candidates.from_lengths.weight": (3, 99),
@@ -200,6 +202,7 @@ def test_the_parts_of_an_attentive_model_add_weights_of_these_names_and_sizes() 
         {"attention_window": 1},
         {"upper_layers": 1},
         {"relative_pitch": True},
+        {"metrical_position": True},
         {"voice_leading": True},
         {"copy_candidates": 1},
         {"transpose_prob": 0.1},

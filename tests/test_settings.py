@@ -151,11 +151,12 @@ def test_the_best_preset_has_more_dropout_and_transposition_and_fewer_steps_for_
     recipes = [PRESETS["best"](count) for count in frames]
     follow_frames = {name for name in recipes[0] if len({recipe[name] for recipe in recipes}) > 1}
     numbers = {"dropout", "attention_dropout", "transpose_prob", "max_steps"}
-    small = {"consistency", "recurrent_dropout", "voice_leading"}
-    assert follow_frames == numbers | small
-    for name in small:
+    small, large = {"consistency", "recurrent_dropout", "voice_leading"}, {"metrical_position"}
+    assert follow_frames == numbers | small | large
+    for name in small | large:
         values = [recipe[name] for recipe in recipes]
-        assert values == sorted(values, reverse=True) and len(set(values)) == 2, "one threshold"
+        assert values == sorted(values, reverse=name in small), "one threshold"
+        assert len(set(values)) == 2
     for name in numbers:
         values = [recipe[name] for recipe in recipes]
         assert values == sorted(values, reverse=name != "max_steps")
