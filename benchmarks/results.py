@@ -73,6 +73,7 @@ TABLES = {
             ("one-query-frame", "--query_frames=1"),
             ("one-viewpoint", "--viewpoints=1 --attention_heads=6"),  # as many heads in all
             ("no-relative-pitch", "--no-relative_pitch"),
+            ("no-metrical-position", "--no-metrical_position"),
             ("no-voice-leading", "--no-voice_leading"),
             ("no-copies", "--copy_candidates=0"),
             ("no-recurrent-dropout", "--recurrent_dropout=0"),
