@@ -492,7 +492,7 @@ def best_preset(frames: int) -> dict[str, Any]:
         # On non-recurrent connections only (Zaremba et al. 2014, arXiv:1409.2329).
         "dropout": round(0.48 + 0.22 * scarcity, 2),
         "recurrent_dropout": 0.3 if small else 0.0,
-        # Without it, samples lose count of the bar; small sets are memorised by it.
+        # Samples keep count of the bar by it, but it helps to memorise small sets.
         "metrical_position": not small,
         "voice_leading": small,
         # Real pieces repeat whole sections to the frame.

@@ -183,12 +183,14 @@ class CopyHead(Head):
     def sampler(self, params: SamplingParams = MODEL_DISTRIBUTION) -> Sampler:
         """Return a function that samples frames.
 
-        `temperature` is also that of the weights; `top_p` is of the head alone. Greedily, the most
-        probable of the head's frame and the candidates is taken. With `allowed` classes, but for
-        `top_p`, frames are sampled as without them, given that the highest note is allowed.
+        `temperature` is also that of the weights, up to 1: bolder notes should not end repeats.
+        `top_p` is of the head alone. Greedily, the most probable of the head's frame and the
+        candidates is taken. With `allowed` classes, but for `top_p`, frames are sampled as without
+        them, given that the highest note is allowed.
         """
         sample_chords = self.head.sampler(params)
         greedy = params.temperature < MIN_TEMPERATURE
+        copy_temperature = min(params.temperature, 1.0)
 
         def sample_mixture(
             hidden: Tensor, uniforms: Tensor, allowed: Tensor | None = None
@@ -208,9 +210,9 @@ class CopyHead(Head):
                 if not greedy:  # times what the head gives to the notes that are allowed
                     first = self.head.first_logits(vectors) / params.temperature
                     inside = first.log_softmax(dim=1).masked_fill(~allowed, -torch.inf)
-                    logits[:, 0] += params.temperature * inside.logsumexp(dim=1)  # divided below
+                    logits[:, 0] += copy_temperature * inside.logsumexp(dim=1)  # divided below
             # The last number is not used by the chain: a frame of all P notes has no choice left.
-            chosen = sample_categorical(logits, uniforms[:, -1:], params.temperature, 1.0)
+            chosen = sample_categorical(logits, uniforms[:, -1:], copy_temperature, 1.0)
             return frames.gather(1, chosen[:, :, None].expand(-1, -1, self.pitches))[:, 0]
 
         return sample_mixture
