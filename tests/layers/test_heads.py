@@ -199,12 +199,12 @@ def p_value(samples: Tensor, probabilities: np.ndarray) -> float:
 def expected_probabilities(head: Any, vector: np.ndarray, params: SamplingParams) -> np.ndarray:
     """Return the probability of sampling each frame, (2^P,), in the order of `every_frame`.
 
-    `temperature` is also that of a mixture's weights; `top_p` is of its head alone.
+    `temperature` is also that of a mixture's weights, up to 1; `top_p` is of its head alone.
     """
     if isinstance(head, CopyHead):
         inner = reference.weights_of(head.head)
         own, candidates, log_weights = reference.split_mixture(inner, vector)
-        odds = np.exp(log_weights / params.temperature)
+        odds = np.exp(log_weights / min(params.temperature, 1))
         mixture = odds[0] * expected_probabilities(head.head, own, params)
         for copy, weight in zip(candidates, odds[1:], strict=True):
             mixture += weight * (every_frame(head.pitches).numpy() == copy).all(axis=1)
