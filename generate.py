@@ -403,7 +403,8 @@ def plan_piece(model: Model, settings: SampleSettings, play: PlaySettings) -> Pl
     """
     request = request_of(settings, play)
     given = read_given_music(settings, play, model.metadata)
-    params, ending = sampling_params(settings), ending_of(model, settings)
+    params = sampling_params(settings, chords_alone=play.harmonize is not None)
+    ending = ending_of(model, settings)
     return make_plan(given, request, model.head, model.metadata, params, ending)
 
 
@@ -448,12 +449,18 @@ def without_effect(
     return lines
 
 
-def sampling_params(settings: SampleSettings) -> SamplingParams:
-    """Return the part of the settings that the head uses."""
+def sampling_params(settings: SampleSettings, *, chords_alone: bool = False) -> SamplingParams:
+    """Return the part of the settings that the head uses.
+
+    Chords are sampled at a temperature of at most 1, unless another is given: bolder ones lose the
+    bar (docs/generation.md). With `chords_alone` --temperature is theirs, as all else is given.
+    """
     chords = settings.chord_temperature
+    if chords is None:
+        chords = settings.temperature if chords_alone else min(settings.temperature, 1.0)
     return SamplingParams(
         temperature=settings.temperature,
-        chord_temperature=settings.temperature if chords is None else chords,
+        chord_temperature=chords,
         top_p=settings.top_p,
     )
 

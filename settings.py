@@ -280,7 +280,8 @@ class SampleSettings(SettingsGroup):
     )
     chord_temperature: float | None = setting(
         None,
-        "temperature of the notes below the highest; default: --temperature",
+        "temperature of the notes below the highest; default: --temperature, at most 1"
+        " (with --harmonize: --temperature)",
         at_least=0,
         at_most=100,
     )

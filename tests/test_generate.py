@@ -306,10 +306,13 @@ def test_the_length_in_seconds_beats_or_bars_is_that_many_frames(
     assert plan_piece(model, SampleSettings(**wanted), PlaySettings()).frames == frames
 
 
-def test_the_chord_temperature_is_the_temperature_unless_given() -> None:
+def test_the_chord_temperature_is_the_temperature_up_to_1_unless_given() -> None:
     assert sampling_params(SampleSettings(temperature=0.7)) == SamplingParams(0.7, 0.7, 0.99)
+    assert sampling_params(SampleSettings(temperature=1.3)) == SamplingParams(1.3, 1.0, 0.99)
     wanted = SampleSettings(chord_temperature=0, top_p=1.0)
     assert sampling_params(wanted) == SamplingParams(1.0, 0, 1.0)
+    wanted = SampleSettings(temperature=1.3)
+    assert sampling_params(wanted, chords_alone=True) == SamplingParams(1.3, 1.3, 0.99)
 
 
 def plan(frame_beats: float = 0.5, **wanted: Any) -> Any:
@@ -421,6 +424,12 @@ def test_harmonize_keeps_the_melody_on_top_in_its_own_key(tmp_path: Path) -> Non
     for roll in play(tmp_path, harmonize=melody):
         assert [pitches[-1:] for pitches in steps_of(roll)] == steps_of(melody)
         assert roll.sum() > 16
+
+
+def test_a_temperature_above_1_makes_the_chords_under_a_melody_bolder(tmp_path: Path) -> None:
+    melody = roll_from(*[{67}, {71}, {74}, {72}, {69}, {66}, {67}, {67}] * 2)
+    usual, bolder = (play(tmp_path, harmonize=melody, temperature=t)[0] for t in (1.0, 5.0))
+    assert not np.array_equal(usual, bolder)
 
 
 def test_melody_over_keeps_the_chords_and_adds_at_most_one_note_above(tmp_path: Path) -> None:

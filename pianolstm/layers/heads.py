@@ -172,7 +172,8 @@ class BernoulliHead(Head):
                 frames = uniforms[:, :pitches] < on
                 if params.top_p < 1:
                     # The nucleus of two classes: the likelier alone where it has top_p.
-                    frames = frames.where(torch.maximum(on, 1 - on) < params.top_p, logits > 0)
+                    sure = torch.sigmoid(logits.abs()) >= params.top_p
+                    frames = frames.where(~sure, logits > 0)
             return frames.to(hidden.dtype)
 
         return sample_pitches
@@ -503,27 +504,31 @@ def sample_categorical(
         logits: (S, C).
         uniforms: (S, 1) in [0, 1).
         temperature: divides the logits; below `MIN_TEMPERATURE` the most probable class is taken.
-        top_p: see `nucleus`; 1 = all classes.
+        top_p: only the `nucleus` is sampled from, which doesn't depend on the temperature; 1 = all
+            classes. So a high temperature makes rare choices likelier, but not improbable ones.
 
     Returns:
         (S, 1) int64.
     """
     if temperature < MIN_TEMPERATURE:
         return logits.argmax(dim=1, keepdim=True)
-    probabilities = torch.softmax(logits if temperature == 1 else logits / temperature, dim=1)
-    if top_p < 1:
-        probabilities = nucleus(probabilities, top_p)
+    probabilities = torch.softmax(logits, dim=1)
+    kept = nucleus(probabilities, top_p) if top_p < 1 else None
+    if temperature != 1:
+        probabilities = torch.softmax(logits / temperature, dim=1)
+    if kept is not None:
+        probabilities = probabilities * kept
     cumulative = probabilities.cumsum(dim=1)
     return torch.searchsorted(cumulative, uniforms * cumulative[:, -1:], right=True)
 
 
 def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
-    """Return probabilities (S, C) with 0 outside the nucleus, not renormalised.
+    """Return which classes are in the nucleus, (S, C) bool, by their probabilities, (S, C).
 
     The nucleus is the fewest most probable classes with a total of at least `top_p`; it has at
     least one (Holtzman et al. 2020, arXiv:1904.09751).
     """
     ordered, classes = probabilities.sort(dim=1, descending=True)
     preceding = ordered.cumsum(dim=1) - ordered
-    kept = ordered * (preceding < top_p * probabilities.sum(dim=1, keepdim=True))
-    return torch.zeros_like(probabilities).scatter(1, classes, kept)
+    kept = preceding < top_p * probabilities.sum(dim=1, keepdim=True)
+    return torch.zeros_like(kept).scatter(1, classes, kept)

@@ -213,9 +213,10 @@ def expected_probabilities(head: Any, vector: np.ndarray, params: SamplingParams
     def adjust(logits: np.ndarray, number: int) -> np.ndarray:
         chord = isinstance(head, ChordHead) and number > 0
         odds = np.exp(logits / (params.chord_temperature if chord else params.temperature))
-        order = np.argsort(-odds)
-        preceding = odds[order].cumsum() - odds[order]
-        odds[order[preceding >= params.top_p * odds.sum()]] = 0
+        own = np.exp(logits)  # the nucleus is that of the model, whatever the temperature
+        order = np.argsort(-own)
+        preceding = own[order].cumsum() - own[order]
+        odds[order[preceding >= params.top_p * own.sum()]] = 0
         return odds
 
     pitches = head.below.out_features if isinstance(head, ChordHead) else head.logits.out_features
@@ -232,6 +233,7 @@ def expected_probabilities(head: Any, vector: np.ndarray, params: SamplingParams
         SamplingParams(top_p=0.05),
         SamplingParams(top_p=0.5),
         SamplingParams(1.5, 0.7, top_p=0.9),
+        SamplingParams(3.0, 3.0, top_p=0.6),
     ],
     ids=str,
 )
