@@ -32,7 +32,7 @@ from pianolstm.conditioning import (
     plan_transposition,
     unconditional,
 )
-from pianolstm.ending import Ending, LoopGuard
+from pianolstm.ending import EndCalibration, Ending, LoopGuard
 from pianolstm.files import InputError, make_folder
 from pianolstm.given import Given, read_given
 from pianolstm.infilling import infill
@@ -132,7 +132,8 @@ def sample_frames(
             if t < longest - 1:
                 vectors, state = model(frame[:, None], state)
                 if ending:
-                    end = torch.sigmoid(model.end_head(vectors[:, -1], frame))  # (B,)
+                    logit = model.end_head(vectors[:, -1], frame)  # (B,)
+                    end = torch.sigmoid(ending.calibration.apply(logit, inputs.shape[1] + t))
                     chance = 0.5 if ending.greedy else end_uniforms[:, t - start, 0]
                     lengths = lengths.where(end <= chance, lengths.clamp(max=t + 1))
         stop = start + len(block)
@@ -470,6 +471,7 @@ def ending_of(model: Model, settings: SampleSettings) -> Ending:
     return Ending(
         greedy=settings.temperature < MIN_TEMPERATURE,
         bounds=LoopBounds.of_metadata(model.metadata),
+        calibration=EndCalibration.of_metadata(model.metadata),
     )
 
 

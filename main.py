@@ -366,10 +366,10 @@ def finish_run(
     """Fit the ends, evaluate the best weights, plot, sample, and print where everything is."""
     folder, seed, path = trainer.folder, settings.run.seed, trainer.weights_path
     model = PianoLSTM.load(path, trainer.device)
-    if not model.metadata.get("ends_fitted"):
+    if "end_calibration" not in model.metadata:
         fit_ends(model, datasets["train"], datasets["valid"], trainer.device)
     test = PieceNLLs.of_pieces(nlls_per_frame(model, datasets["test"].rolls))
-    model.metadata |= {"ends_fitted": True, "test_nlls": test._asdict()}
+    model.metadata["test_nlls"] = test._asdict()
     model.save(path, model.metadata)
     results = compute_results(model, corpus, datasets, baselines, trainer.device)
     results["seconds"] = sum(epoch.seconds for epoch in trainer.history)

@@ -31,6 +31,7 @@ from data import (
 )
 from model import PianoLSTM
 from pianolstm.checkpoint import Metadata, load_training_state, save_training_state
+from pianolstm.ending import EndCalibration
 from pianolstm.files import InputError, write_csv
 from pianolstm.layers.key_average import KeyAverage
 from pianolstm.metrics.accuracy import expected_accuracy, greedy_counts, piece_uniforms
@@ -46,6 +47,7 @@ ENDS_PASSES = 14  # of fitting the end head
 ENDS_BATCH = 2048  # frames of a step of it
 ENDS_DROPOUT = 0.2  # of its inputs
 ENDS_FRAMES = 2**18  # most frames that it is fitted to
+ENDS_PRIOR = 4.0  # inverse variance of the prior of its calibration
 NAMED_PIECES = 8  # pieces of a diverged batch that the message names
 
 
@@ -94,6 +96,7 @@ def evaluate(
     lengths: list[Tensor] = []  # (B,): T
     right = wrong = 0
     expected = end_nll = 0.0
+    calibration = EndCalibration.of_metadata(model.metadata)
     # A mixture reads each piece in many keys.
     rows = max(EVAL_BATCH // 8, 1) if isinstance(model, KeyAverage) else EVAL_BATCH
     buckets = bucket_by_length(dataset.lengths, rows, None)
@@ -122,7 +125,7 @@ def evaluate(
                     uniforms.to(device),
                 )
                 expected += float(means.sum())
-            end_nll += float(_end_nll(model, vectors, chunk))
+            end_nll += float(_end_nll(model, vectors, chunk, calibration))
             grids.append(grid)
         totals.append(torch.cat(grids, dim=1).sum(dim=1))
         firsts.append(grids[0][:, 0])
@@ -140,9 +143,16 @@ def evaluate(
     )
 
 
-def _end_nll(model: PianoLSTM | KeyAverage, vectors: Tensor, chunk: Chunk) -> Tensor:
+def _end_nll(
+    model: PianoLSTM | KeyAverage,
+    vectors: Tensor,
+    chunk: Chunk,
+    calibration: EndCalibration | None = None,
+) -> Tensor:
     """Return the NLL of which frames of a chunk are the last of their pieces, summed, in nats."""
     logits = model.end_head(vectors, chunk.inputs)[chunk.read]
+    if calibration is not None:
+        logits = calibration.apply(logits, chunk.times.expand(chunk.read.shape)[chunk.read])
     last = chunk.last[chunk.read].to(logits.dtype)
     return functional.binary_cross_entropy_with_logits(logits, last, reduction="sum")
 
@@ -153,11 +163,12 @@ def _end_nll(model: PianoLSTM | KeyAverage, vectors: Tensor, chunk: Chunk) -> Te
 def fit_ends(
     model: PianoLSTM, train: RollDataset, valid: RollDataset, device: torch.device
 ) -> None:
-    """Fit the end head to the finished model, of which nothing else changes.
+    """Fit the end head to the finished model, of which nothing else changes, and calibrate it.
 
     During training it learns beside a model that changes, from vectors with the model's dropout.
     Here it learns from the vectors as they are when pieces are sampled. Of all passes the one with
-    the lowest validation NLL stays, or the head as it was.
+    the lowest validation NLL stays, or the head as it was. The calibration is kept in the model's
+    metadata.
 
     Args:
         model: switched to evaluation mode.
@@ -166,7 +177,8 @@ def fit_ends(
         device: device of the model.
     """
     head = model.end_head
-    inputs, held_out = (_end_inputs(model, split, device) for split in (train, valid))
+    *inputs, _ = _end_inputs(model, train, device)
+    *held_out, times = _end_inputs(model, valid, device)
 
     def nll(vectors: Tensor, frames: Tensor, last: Tensor) -> Tensor:
         return functional.binary_cross_entropy_with_logits(head(vectors, frames), last)
@@ -187,13 +199,49 @@ def fit_ends(
         if now < best:
             best, kept = now, deepcopy(head.state_dict())
     head.load_state_dict(kept)
+    with torch.no_grad():
+        logits = head(*held_out[:2])
+    calibration = _calibrate_ends(logits, times, held_out[2], float(train.lengths.mean()))
+    model.metadata["end_calibration"] = calibration._asdict()
+
+
+def _calibrate_ends(logits: Tensor, times: Tensor, last: Tensor, typical: float) -> EndCalibration:
+    """Return the calibration with the lowest NLL on these frames, and a prior.
+
+    The prior is normal around no calibration, and weighs most where there are few pieces.
+
+    Args:
+        logits: (F,), of the end head.
+        times: (F,) int64, frames of the piece up to each.
+        last: (F,), 1 where the piece ends, else 0.
+        typical: frames of a piece, about.
+    """
+    logits, times, last = (part.to("cpu", torch.float64) for part in (logits, times, last))
+    q = (times / typical).log()
+    columns = torch.stack([logits, torch.ones_like(q), q, q.square()], dim=1)
+    no_change = torch.tensor(EndCalibration()[1:], dtype=torch.float64)
+    numbers = no_change.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([numbers], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        nll = functional.binary_cross_entropy_with_logits(columns @ numbers, last, reduction="sum")
+        penalized = nll + ENDS_PRIOR / 2 * (numbers - no_change).square().sum()
+        penalized.backward()
+        return penalized
+
+    optimizer.step(loss)
+    return EndCalibration(typical, *numbers.tolist())
 
 
 @torch.no_grad()
 def _end_inputs(
     model: PianoLSTM, dataset: RollDataset, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what the end head reads, (F, H) and (F, P), and which frames are last, (F,)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what the end head reads, (F, H) and (F, P), which frames are last, and their number.
+
+    The number is that of the piece's frames so far, (F,) int64.
+    """
     model.eval()
     parts = []
     order = np.random.default_rng(0).permutation(len(dataset))
@@ -205,9 +253,11 @@ def _end_inputs(
             state = state and state.first_rows(len(chunk.inputs))
             vectors, state = model(chunk.inputs, state)
             vectors = vectors[chunk.read][:, : model.end_head.size]
-            parts.append((vectors, chunk.inputs[chunk.read], chunk.last[chunk.read].float()))
-    vectors, frames, last = (torch.cat(part) for part in zip(*parts, strict=True))
-    return vectors, frames, last
+            times = chunk.times.expand(chunk.read.shape)[chunk.read]
+            last = chunk.last[chunk.read].float()
+            parts.append((vectors, chunk.inputs[chunk.read], last, times))
+    vectors, frames, last, times = (torch.cat(part) for part in zip(*parts, strict=True))
+    return vectors, frames, last, times
 
 
 # ---- schedule ------------------------------------------------------------------------------------

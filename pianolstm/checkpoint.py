@@ -20,6 +20,7 @@ holds a SHA-256 of everything else.
 import hashlib
 import io
 import json
+import math
 import platform
 import subprocess
 import time
@@ -32,6 +33,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pianolstm.ending import EndCalibration
 from pianolstm.files import InputError, atomic_write, make_folder, one_line, read_json, write_json
 
 HOME = Path(__file__).parent.parent  # of the program
@@ -100,6 +102,8 @@ def check_metadata(metadata: Metadata) -> None:
     nlls = metadata.get("test_nlls") or {"values": [], "pieces": 0}
     if not all(isinstance(value, (int, float)) for value in [*nlls["values"], nlls["pieces"]]):
         raise ValueError("test_nlls are not numbers")
+    if not all(math.isfinite(value) for value in EndCalibration.of_metadata(metadata)):
+        raise ValueError("end_calibration is not finite")
     if not all(isinstance(metadata[name], str) for name in ("dataset", "fingerprint")):
         raise ValueError("dataset and fingerprint are not text")
 

@@ -1,6 +1,7 @@
 """How a sampled piece ends: by the model's own prediction, or because it is caught in a loop."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -10,11 +11,39 @@ from pianolstm.layers.copy_mixture import encode
 from pianolstm.metrics.form import LoopBounds
 
 
+class EndCalibration(NamedTuple):
+    """Platt scaling of the end head's logit, with the number of frames so far.
+
+        calibrated = scale * logit + bias + linear * q + square * q^2,  q = log(frames / typical)
+
+    The model's vector does not tell how long a piece has been, so the head alone ends too many
+    pieces after their first section (docs/log.md). The numbers are fitted to the validation split
+    (`train.fit_ends`). Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines".
+    """
+
+    typical: float = 1.0  # frames
+    scale: float = 1.0
+    bias: float = 0.0
+    linear: float = 0.0
+    square: float = 0.0
+
+    @classmethod
+    def of_metadata(cls, metadata: Mapping[str, Any]) -> Self:
+        """Return what weights keep; older weights have none, and are not calibrated."""
+        return cls(**metadata.get("end_calibration", {}))
+
+    def apply(self, logits: Tensor, frames: Tensor | int) -> Tensor:
+        """Return the calibrated logit that a piece ends after so many frames, (...)."""
+        q = torch.as_tensor(frames / self.typical).log()
+        return self.scale * logits + self.bias + (self.linear + self.square * q) * q
+
+
 class Ending(NamedTuple):
     """How a piece may end before its last allowed frame."""
 
     greedy: bool = False  # end where the end is more likely than not, instead of at random
     bounds: LoopBounds | None = None  # of loops and held pitches; None = no bounds
+    calibration: EndCalibration = EndCalibration()
 
 
 class LoopGuard:

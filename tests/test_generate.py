@@ -24,7 +24,7 @@ from helpers import call, names_in, roll_from, steps_of
 from helpers_sampling import sampling_model, set_end_rate, train_small_run
 from model import PianoLSTM
 from pianolstm.conditioning import highest_notes, unconditional
-from pianolstm.ending import Ending
+from pianolstm.ending import EndCalibration, Ending
 from pianolstm.files import InputError
 from pianolstm.layers.heads import (
     GREEDY,
@@ -238,6 +238,18 @@ def test_a_medley_fills_its_length_with_different_pieces() -> None:
     assert len(medley) == 80 > len(first)
     np.testing.assert_array_equal(medley[: len(first)], first)
     assert len({frame.tobytes() for frame in medley}) > 50
+
+
+@pytest.mark.parametrize("primer", [0, 5])
+def test_ends_are_as_likely_as_the_calibration_says_after_so_many_frames(primer: int) -> None:
+    model = ending_model(0.5)
+    # The square is 0 after 8 frames of the piece, where the logit is 0 + 9, and large elsewhere.
+    ending = Ending(calibration=EndCalibration(8, scale=0, bias=9, square=-5000))
+    given = torch.zeros(primer, PITCHES) if primer else None
+    rolls = sample_rolls(model, 50, make_generators(1, 20), primer=given, ending=ending)
+    assert {len(roll) for roll in rolls} == {8 - primer}
+    rolls = sample_rolls(model, 50, make_generators(1, 20), ending=Ending())
+    assert max(len(roll) for roll in rolls) < 20  # 0.5 in each frame
 
 
 @pytest.mark.parametrize(("period", "expected"), [(1, 5), (3, 7)])

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from scipy.optimize import minimize
+from torch import Tensor, nn
 
 import reference
 import train
@@ -33,10 +34,19 @@ from helpers_train import (
     same,
 )
 from model import PianoLSTM
+from pianolstm.ending import EndCalibration
 from pianolstm.layers.heads import GREEDY
 from pianolstm.metrics.baselines import Baselines
 from settings import TrainSettings
-from train import Objective, Trainer, count_epochs, evaluate, fit_ends, learning_rate
+from train import (
+    ENDS_PRIOR,
+    Objective,
+    Trainer,
+    count_epochs,
+    evaluate,
+    fit_ends,
+    learning_rate,
+)
 
 variants = pytest.mark.parametrize("sizes", VARIANTS.values(), ids=VARIANTS)
 latents = pytest.mark.parametrize("latent_size", LATENT_SIZES.values(), ids=LATENT_SIZES)
@@ -90,7 +100,7 @@ class Repeat:
     head: "Repeat"
 
     def __init__(self) -> None:
-        self.head = self
+        self.head, self.metadata = self, {}
 
     def eval(self) -> None:
         pass
@@ -193,6 +203,38 @@ def test_ends_that_validation_does_not_confirm_stay_as_they_were() -> None:
     before = copy_weights(model)
     fit_ends(model, RollDataset(pieces), RollDataset([pieces[0][:1]]), CPU)
     assert same(copy_weights(model), before)
+
+
+def test_ends_are_calibrated_by_the_number_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.ENDS_PASSES", 0)
+    model, lengths = make_model(), [11, 12, 12, 12, 13, 14] * 5
+    for weights in model.end_head.parameters():
+        nn.init.zeros_(weights)
+    model.end_head.set_rate(0.08)  # in every frame, which is 0.08 ends a frame and one a piece
+    valid = RollDataset(random_rolls(*lengths))
+    before = evaluate(model, valid, CPU, accuracy=False).end_nll_per_piece
+    fit_ends(model, RollDataset(random_rolls(10, 14)), valid, CPU)
+    after = evaluate(model, valid, CPU, accuracy=False).end_nll_per_piece
+    fitted = EndCalibration.of_metadata(model.metadata)
+    assert fitted.typical == 12  # mean of the training pieces
+    logit = math.log(0.08 / 0.92)
+
+    def nll_and_penalty(numbers: np.ndarray, prior: float = ENDS_PRIOR) -> float:
+        """Return the NLL of the ends by hand, and the prior's."""
+        scale, bias, linear, square = numbers
+        total = prior / 2 * ((numbers - [1, 0, 0, 0]) ** 2).sum()
+        for length in lengths:
+            for t in range(1, length + 1):
+                q = math.log(t / 12)
+                p = 1 / (1 + math.exp(-(scale * logit + bias + linear * q + square * q * q)))
+                total -= math.log(p if t == length else 1 - p)
+        return float(total)
+
+    best = minimize(nll_and_penalty, [1, 0, 0, 0])
+    np.testing.assert_allclose(fitted[1:], best.x, atol=1e-3)
+    assert before == pytest.approx(nll_and_penalty(np.array([1, 0, 0, 0])) / 30)
+    assert after == pytest.approx(nll_and_penalty(np.array(fitted[1:]), 0) / 30)
+    assert after < before - 0.5
 
 
 def test_ends_are_fitted_to_a_part_of_a_large_training_split(
