@@ -37,7 +37,7 @@ def run(folder: Path, **boxes: object) -> Any:
         source, count = re.subn(rf"(?m)^{name} = .*$", line, notebook.cells[1].source)
         assert count == 1
         notebook.cells[1].source = source
-    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
     assert len(nbformat.writes(notebook)) < 3_000_000
     return notebook
 
