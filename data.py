@@ -306,7 +306,7 @@ class Chunk(NamedTuple):
     mask: Tensor  # (B', t) bool, whether the target is a frame of the piece
     read: Tensor  # (B', t) bool, whether the input is a frame of the piece
     last: Tensor  # (B', t) bool, whether the input is its last frame
-    times: Tensor  # (t,) int64, frames of a piece read with each input; 0 at the silence before it
+    times: Tensor  # (B', t) int64, frames of a piece read with each input; 0 = silence before it
     total: int  # frames of all targets in the whole batch, of which this may be a shard
 
 
@@ -345,5 +345,5 @@ def chunks(
         times, ends = torch.arange(start, stop, device=device), lengths[:rows, None]
         read = (times > 0) & (times <= ends)  # at time 0 is the silence before the piece
         total = int((whole.clamp(max=stop) - start).clamp(min=0).sum())
-        last = times == ends
-        yield Chunk(window[:, :-1], window[:, 1:], times < ends, read, last, times, total)
+        last, mask, times = times == ends, times < ends, times.expand_as(read)
+        yield Chunk(window[:, :-1], window[:, 1:], mask, read, last, times, total)

@@ -152,7 +152,7 @@ def _end_nll(
     """Return the NLL of which frames of a chunk are the last of their pieces, summed, in nats."""
     logits = model.end_head(vectors, chunk.inputs)[chunk.read]
     if calibration is not None:
-        logits = calibration.apply(logits, chunk.times.expand(chunk.read.shape)[chunk.read])
+        logits = calibration.apply(logits, chunk.times[chunk.read])
     last = chunk.last[chunk.read].to(logits.dtype)
     return functional.binary_cross_entropy_with_logits(logits, last, reduction="sum")
 
@@ -252,10 +252,9 @@ def _end_inputs(
         for chunk in chunks(batch, EVAL_CHUNK, device):
             state = state and state.first_rows(len(chunk.inputs))
             vectors, state = model(chunk.inputs, state)
-            vectors = vectors[chunk.read][:, : model.end_head.size]
-            times = chunk.times.expand(chunk.read.shape)[chunk.read]
-            last = chunk.last[chunk.read].float()
-            parts.append((vectors, chunk.inputs[chunk.read], last, times))
+            vectors = vectors[:, :, : model.end_head.size]
+            of_frames = vectors, chunk.inputs, chunk.last.float(), chunk.times
+            parts.append([part[chunk.read] for part in of_frames])
     vectors, frames, last, times = (torch.cat(part) for part in zip(*parts, strict=True))
     return vectors, frames, last, times
 

@@ -512,12 +512,10 @@ def sample_categorical(
     """
     if temperature < MIN_TEMPERATURE:
         return logits.argmax(dim=1, keepdim=True)
-    probabilities = torch.softmax(logits, dim=1)
-    kept = nucleus(probabilities, top_p) if top_p < 1 else None
-    if temperature != 1:
-        probabilities = torch.softmax(logits / temperature, dim=1)
-    if kept is not None:
-        probabilities = probabilities * kept
+    probabilities = torch.softmax(logits if temperature == 1 else logits / temperature, dim=1)
+    if top_p < 1:
+        own = probabilities if temperature == 1 else torch.softmax(logits, dim=1)
+        probabilities = probabilities * nucleus(own, top_p)
     cumulative = probabilities.cumsum(dim=1)
     return torch.searchsorted(cumulative, uniforms * cumulative[:, -1:], right=True)
 
