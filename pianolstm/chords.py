@@ -18,10 +18,9 @@ from torch import Tensor
 
 from pianolstm.conditioning import FrameSampler
 from pianolstm.files import InputError
-from pianolstm.layers.copy_mixture import CopyHead
 from pianolstm.layers.heads import (
     MODEL_DISTRIBUTION,
-    ChordHead,
+    AutoregressiveHead,
     Head,
     SamplingParams,
     sample_categorical,
@@ -407,7 +406,7 @@ def joint_log_probs(vector: Tensor, head: Head, allowed: _Candidates) -> Tensor:
         frames = frames + accompaniments[rows]
         log_joint[rows, notes] = -head.nll(vector.expand(len(frames), -1), frames)
 
-    if not isinstance(head, (ChordHead, CopyHead)):
+    if not isinstance(head, AutoregressiveHead):
         evaluate(torch.arange(PITCHES + 1, device=vector.device))
         return log_joint
     first = torch.softmax(head.first_logits(vector[None])[0], dim=0)  # (P + 1,), p(highest note)

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from pianolstm.files import InputError
-from pianolstm.layers.copy_mixture import CopyHead
 from pianolstm.layers.heads import (
     MODEL_DISTRIBUTION,
-    ChordHead,
+    AutoregressiveHead,
     Head,
     SamplingParams,
     sample_categorical,
@@ -285,7 +284,7 @@ def unconditional(head: Head, params: SamplingParams = MODEL_DISTRIBUTION) -> Fr
 
 
 def harmonize(
-    melody: np.ndarray, head: ChordHead | CopyHead, params: SamplingParams = MODEL_DISTRIBUTION
+    melody: np.ndarray, head: AutoregressiveHead, params: SamplingParams = MODEL_DISTRIBUTION
 ) -> FrameSampler:
     """Return a function that samples the notes below a given melody.
 

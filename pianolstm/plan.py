@@ -28,8 +28,7 @@ from pianolstm.ending import Ending
 from pianolstm.files import InputError
 from pianolstm.given import DEFAULT_BPM, Given, describe_lost_onsets
 from pianolstm.inputs.datasets import CHORALES, IN_C, octave_shift
-from pianolstm.layers.copy_mixture import CopyHead
-from pianolstm.layers.heads import MODEL_DISTRIBUTION, ChordHead, Head, SamplingParams
+from pianolstm.layers.heads import MODEL_DISTRIBUTION, AutoregressiveHead, Head, SamplingParams
 from pianolstm.piece import Metre, Piece, notes_to_roll
 from pianolstm.rolls import PITCHES
 from pianolstm.tonality import Key, estimate_key, nearest_shift, relative, transpose
@@ -184,7 +183,7 @@ def make_plan(
         sampler = over_chords(progression, head, params)
         return replace(plan, frames=len(progression.chords), sample_frame=sampler)
     if given.name == "harmonize":
-        if not isinstance(head, (ChordHead, CopyHead)):
+        if not isinstance(head, AutoregressiveHead):
             raise InputError(
                 "--harmonize: this model has independent Bernoulli outputs; train one without"
                 " --latent_size=0"

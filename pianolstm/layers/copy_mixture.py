@@ -27,8 +27,8 @@ from torch.nn import functional
 from pianolstm.layers.heads import (
     MIN_TEMPERATURE,
     MODEL_DISTRIBUTION,
+    AutoregressiveHead,
     ChordHead,
-    Head,
     Sampler,
     SamplingParams,
     sample_categorical,
@@ -126,7 +126,7 @@ class Candidates(nn.Module):
         return functional.pad(logits, (1, 0)).log_softmax(dim=2)
 
 
-class CopyHead(Head):
+class CopyHead(AutoregressiveHead):
     """The mixture of a chord head and of the model's candidates.
 
     Args:

@@ -105,6 +105,18 @@ class Head(nn.Module):
         return self.sampler(params)(hidden, uniforms, allowed)
 
 
+class AutoregressiveHead(Head):
+    """A head that chooses the notes of a frame one after another, from the highest down.
+
+    So the highest note has a distribution of its own. The `allowed` classes of a `Sampler` are
+    those that it may have.
+    """
+
+    def first_logits(self, hidden: Tensor) -> Tensor:
+        """Return the logits of the highest note, column 0 of none: (F, H) -> (F, P + 1)."""
+        raise NotImplementedError
+
+
 class FrameModel(Protocol):
     """A model with a head, such as a `PianoLSTM`: it reads frames, its head predicts the next."""
 
@@ -184,7 +196,7 @@ class BernoulliHead(Head):
             self.logits.bias.copy_(torch.logit(probabilities))
 
 
-class ChordHead(Head):
+class ChordHead(AutoregressiveHead):
     """The notes of a frame one after another, from the highest down, until "stop".
 
     A frame of m notes is a chain of m + 1 choices among the classes 0 = stop, 1..P = the pitches:
