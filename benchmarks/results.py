@@ -47,17 +47,19 @@ SETS = {
     "piano_midi": "piano_midi-best",
     "jsb16": "jsb16-best",
 }
-# The recipe of all ablations: about half of the preset's training.
+# The recipe of all ablations. The preset takes 3,600 steps on JSB Chorales, 9,000 on MuseData.
 SHORT = "--preset best --max_steps=3000"
 TABLES = {
     "results": (
         Row("default", ""),
         Row("bernoulli", "--latent_size=0"),
         Row("best", "--preset best"),
+        Row("best-short", "--preset best --epochs=14", (3111,)),
         Row("best-bernoulli", "--preset best --latent_size=0"),
         Row("jsb", "--dataset jsb --epochs=100"),
         Row("jsb-bernoulli", "--dataset jsb --epochs=100 --latent_size=0"),
         Row("jsb-best", "--preset best --dataset jsb"),
+        Row("jsb-best-short", "--preset best --dataset jsb --epochs=40", (3111,)),
         Row("jsb-best-bernoulli", "--preset best --dataset jsb --latent_size=0"),
     ),
     "sets": tuple(
