@@ -2,7 +2,7 @@
 
 python main.py                         the default recipe on Nottingham
 python main.py --batch_size=64 --lr=0.002
-python main.py --preset best           a lower NLL in 18 minutes on two cores
+python main.py --preset best           a lower NLL in 21 minutes on two cores
 python main.py --data DIR --inspect    show what a folder of music holds
 python main.py --data DIR --init_from nottingham    learn it in minutes, from trained weights
 python main.py --resume runs/NAME      continue a stopped run
