@@ -59,7 +59,7 @@ TABLES = {
         Row("jsb", "--dataset jsb --epochs=100"),
         Row("jsb-bernoulli", "--dataset jsb --epochs=100 --latent_size=0"),
         Row("jsb-best", "--preset best --dataset jsb"),
-        Row("jsb-best-short", "--preset best --dataset jsb --epochs=40", (3111,)),
+        Row("jsb-best-short", "--preset best --dataset jsb --consistency=0 --epochs=75", (3111,)),
         Row("jsb-best-bernoulli", "--preset best --dataset jsb --latent_size=0"),
     ),
     "sets": tuple(
