@@ -365,8 +365,7 @@ class ChordHead(AutoregressiveHead):
             hidden, voices = self._prepare(hidden)
             frame = torch.arange(len(hidden), device=hidden.device)
             base, gates = weights.split(functional.linear(hidden, weights.in_proj, weights.in_bias))
-            chain = base.new_zeros(len(hidden), classes)  # (F, P + 1)
-            chosen = chain[:, 1:]
+            chosen = base.new_zeros(len(hidden), classes)  # (F, P + 1)
             logits = base[:, :classes]  # no notes yet: the hidden units are 0
             if self.voice_leading is not None and voices is not None:
                 first = frame.new_full((len(hidden),), classes)
@@ -377,9 +376,9 @@ class ChordHead(AutoregressiveHead):
             for note in range(classes):
                 uniform = uniforms[:, note : note + 1]
                 previous = sample_categorical(logits, uniform, temperature, params.top_p)  # (F, 1)
-                if not previous.any():
+                if not previous.count_nonzero():  # takes half the time of any()
                     break
-                chain.scatter_(1, previous, 1.0)
+                chosen.scatter_(1, previous, 1.0)
                 temperature = params.chord_temperature
                 previous = previous.squeeze(1)
                 relative = chosen.gather(1, indices.relative.index_select(0, previous))
@@ -389,7 +388,7 @@ class ChordHead(AutoregressiveHead):
                 if self.voice_leading is not None and voices is not None:
                     number = torch.full_like(frame, note + 1)
                     logits = logits + self.voice_leading(voices, frame, number, previous)
-            return chosen
+            return chosen[:, 1:]
 
         return sample_chords
 
@@ -413,7 +412,7 @@ class ChordHead(AutoregressiveHead):
         return _FusedWeights(
             torch.cat([base.weight, below_weight, context.weight]),
             torch.cat([base.bias, below.bias, padding, context.bias + 1]),
-            absolute,
+            functional.pad(absolute, (0, 0, 1, 0)),
             relative,
             functional.pad(self.unit_proj.weight.t(), (0, 2)),
         )
@@ -428,7 +427,7 @@ class _FusedWeights(NamedTuple):
 
     in_proj: Tensor  # (2 P + 3 + L, H), of base, below, the two and context
     in_bias: Tensor  # (2 P + 3 + L,), context's increased by 1
-    absolute: Tensor  # (P, L), from chosen notes to units
+    absolute: Tensor  # (P + 1, L), from chosen classes to units; 0 for stop
     relative: Tensor  # (P, L), from chosen notes as intervals to units
     unit_proj: Tensor  # (L, 2 P + 3)
 
@@ -442,7 +441,7 @@ class _FusedWeights(NamedTuple):
 class _GatherIndices(NamedTuple):
     """Indices that depend on the previous choice; row 0 is stop, row P + 1 is none."""
 
-    relative: Tensor  # (P + 2, P) int64, the pitch at each interval from the previous note
+    relative: Tensor  # (P + 2, P) int64, the class at each interval from the previous note
     logits: Tensor  # (P + 2, P + 1) int64, the interval logit of each class; P = none, P + 1 = -inf
 
 
@@ -455,7 +454,7 @@ def _gather_indices(pitches: int, device: torch.device) -> _GatherIndices:
         logits = interval.where((classes > 0) & (previous <= pitches), pitches)
         # Only lower classes can follow. After stop, stop is chosen again.
         logits = logits.where((classes < previous) | (previous + classes == 0), pitches + 1)
-        return _GatherIndices((classes[:-1] + previous - 1) % pitches, logits)
+        return _GatherIndices((classes[:-1] + previous - 1) % pitches + 1, logits)
 
 
 def _mask_and_add_intervals(logits: Tensor, indices: _GatherIndices, previous: Tensor) -> Tensor:
@@ -467,8 +466,9 @@ def _mask_and_add_intervals(logits: Tensor, indices: _GatherIndices, previous: T
         previous: (S,) int64, the previous choice; P + 1 for the first of a frame.
     """
     pitches = logits.shape[1] // 2 - 1
-    by_class, by_interval = logits.split((pitches + 1, pitches + 2), dim=1)
-    return by_class + by_interval.gather(1, indices.logits.index_select(0, previous))
+    # Not Tensor.split, which takes three times as long in Python; in place, to allocate once less.
+    by_class, by_interval = torch.split_with_sizes(logits, (pitches + 1, pitches + 2), dim=1)
+    return by_interval.gather(1, indices.logits.index_select(0, previous)).add_(by_class)
 
 
 class EndHead(nn.Module):
