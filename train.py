@@ -189,7 +189,7 @@ def fit_ends(
     generator = torch.Generator().manual_seed(0)
     for _ in range(ENDS_PASSES):
         for rows in torch.randperm(len(inputs[0]), generator=generator).split(ENDS_BATCH):
-            vectors, frames, last = (part[rows.to(device)] for part in inputs)
+            vectors, frames, last = (part.index_select(0, rows.to(device)) for part in inputs)
             keep = torch.rand(vectors.shape, generator=generator).to(device) >= ENDS_DROPOUT
             optimizer.zero_grad()
             nll(vectors * keep / (1 - ENDS_DROPOUT), frames, last).backward()
