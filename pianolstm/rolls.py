@@ -126,25 +126,6 @@ def unpack(packed: np.ndarray) -> np.ndarray:
     return np.unpackbits(packed, axis=1).view(bool)
 
 
-def as_roll(cells: np.ndarray) -> np.ndarray:
-    """Convert an array of zeros and ones to a roll.
-
-    Args:
-        cells: (T, 88), of bool, integers or floats.
-
-    Returns:
-        The roll, (T, 88) bool.
-
-    Raises:
-        ValueError: the array has another shape or type, or a cell is neither 0 nor 1.
-    """
-    if cells.ndim != 2 or cells.shape[1] != PITCHES:
-        raise ValueError(f"a roll is frames x {PITCHES}, not {' x '.join(map(str, cells.shape))}")
-    if cells.dtype.kind not in "biuf" or not np.isin(cells, (0, 1)).all():
-        raise ValueError("a cell of a roll is 0 or 1")
-    return cells.astype(bool)
-
-
 def fingerprint(splits: Splits) -> str:
     """Return the SHA-256 of the frames, which does not depend on the file format.
 
