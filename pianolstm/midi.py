@@ -521,7 +521,7 @@ def piece_to_midi(piece: Piece, velocity: int = 80, program: int = 0) -> pretty_
     The generated notes are split into melody and chords, or soprano, alto, tenor and bass. Given
     notes are on a track of their own, exactly as they were given: their times are ticks of the
     file. With an upbeat, the first bar has a time signature of its own, as short as the upbeat.
-    `midi_to_roll` reads the generated and the given notes back.
+    `read_midi` reads the generated and the given notes back.
 
     Args:
         piece: the piece; metre and key are estimated where they are None.

@@ -170,3 +170,15 @@ def test_the_tree_of_the_readme_has_every_module() -> None:
     modules = [*ROOT.glob("*.py"), *(ROOT / "pianolstm").rglob("*.py")]
     names = {path.name for path in modules} - {"__init__.py"}
     assert not {name for name in names if name not in TEXTS[README].split("## The tree")[1]}
+
+
+# ---- docstrings ----------------------------------------------------------------------------------
+
+
+def test_every_name_in_backticks_in_the_code_exists() -> None:
+    modules = [*ROOT.glob("*.py"), *(ROOT / "pianolstm").rglob("*.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in modules)
+    words = set(re.findall(r"\w+", re.sub(r"`[^`\n]*`", "", code)))
+    quoted = set(re.findall(r"`(\w+_\w+)`", code))
+    assert len(quoted) > 50
+    assert quoted <= words
